@@ -1,0 +1,73 @@
+import { EmbedError, type FailureCode } from '../core/failures.ts';
+
+type State =
+  | { readonly kind: 'tried' }
+  | { readonly kind: 'dead'; readonly code: FailureCode }
+  | { readonly kind: 'trying'; readonly until: Promise<unknown> };
+
+/** Keys remembered: one entry a key and generation of a run. The oldest is forgotten, and its key simply tried again. */
+const KEYS_MAX = 10_000;
+
+/**
+ * Lets one call go ahead with a key that this worker has not used yet in a run; the others wait for how it ends.
+ *
+ * A dead key then costs one refused request a worker, and not one for each batch that happens to start at once.
+ */
+export class KeyGate {
+  readonly #states = new Map<string, State>();
+  readonly #good = new Set<string>();
+
+  /**
+   * Calls `send`, alone if it is the first with `key`.
+   *
+   * @param key names the run's generation and the key's fingerprint, never the key.
+   * @param onGood called after the first answer, and after the first one that follows `forgetGood`.
+   * @throws {EmbedError} the failure that stopped the key before, without calling `send`; else what `send` throws.
+   */
+  async pass<T>(key: string, send: () => Promise<T>, onGood: () => Promise<void>): Promise<T> {
+    for (let state = this.#states.get(key); state?.kind === 'trying'; state = this.#states.get(key)) {
+      await state.until.catch(() => undefined);
+    }
+    const state = this.#states.get(key);
+    if (state?.kind === 'dead') throw new EmbedError(state.code);
+
+    const sent = send();
+    if (state === undefined) this.#remember(key, { kind: 'trying', until: sent });
+    try {
+      const answer = await sent;
+      this.#remember(key, { kind: 'tried' });
+      if (!this.#good.has(key)) {
+        this.#good.add(key);
+        await onGood();
+      }
+      return answer;
+    } catch (error) {
+      if (error instanceof EmbedError && error.verdict === 'stop_tenant')
+        this.#remember(key, { kind: 'dead', code: error.code });
+      // An answer of any other kind says nothing of the key: the next call tries it again, alone.
+      else if (state === undefined) this.#states.delete(key);
+      throw error;
+    }
+  }
+
+  /** The first call with `key`, while it is under way: who wants to use the key does well to wait for it. */
+  trialOf(key: string): Promise<unknown> | undefined {
+    const state = this.#states.get(key);
+    return state?.kind === 'trying' ? state.until : undefined;
+  }
+
+  /** Lets the next answer with `key` be told again: something was wrong with the key meanwhile. */
+  forgetGood(key: string): void {
+    this.#good.delete(key);
+  }
+
+  #remember(key: string, state: State): void {
+    this.#states.delete(key);
+    this.#states.set(key, state);
+    const oldest = this.#states.keys().next();
+    if (this.#states.size > KEYS_MAX && !oldest.done) {
+      this.#states.delete(oldest.value);
+      this.#good.delete(oldest.value);
+    }
+  }
+}

@@ -1,0 +1,234 @@
+/** How a tenant's part, and then the run, come to their end: by a recount. */
+import { FAILURES, type FailureCode } from '../core/failures.ts';
+import type { SettledStatus } from '../core/run.ts';
+import { databaseRefusal } from '../core/service-trouble.ts';
+import { runReason, settlementOf } from '../core/settlement.ts';
+import { recordAudit } from '../db/audit.ts';
+import type { CheckedTarget } from '../db/catalog.ts';
+import type { Db } from '../db/client.ts';
+import { idsSeen, listFailureCodes } from '../db/run-batches.ts';
+import {
+  listRunTenants,
+  type RunTenantKey,
+  readRunTenant,
+  settleTenant,
+  settleTenants,
+} from '../db/run-tenants.ts';
+import { moveRun, type RunRecord, readRun, settleRun } from '../db/runs.ts';
+import type { StoredCoverage } from '../db/schema.ts';
+import { countCoverage, countTenantGaps, countTenantWork, countWithoutTenant } from '../db/target-rows.ts';
+import type { PlanRun } from '../queue/jobs.ts';
+import { capReached } from './admit.ts';
+import { type PlanDeps, readyTarget } from './deps.ts';
+
+export type TenantEnd = { readonly status: 'succeeded' | 'incomplete'; readonly reason: string | null };
+
+/** Recounts a tenant's rows and settles its part. A part that was settled before keeps its status and reason. */
+export async function finishTenant(
+  deps: PlanDeps,
+  run: RunRecord,
+  key: RunTenantKey,
+  target: CheckedTarget,
+): Promise<TenantEnd> {
+  const gaps = await countTenantGaps(deps.db, target, key.tenantId);
+  const part = await readRunTenant(deps.db, key.runId, key.tenantId);
+  const cap = capReached(run);
+  const end = settlementOf({
+    dryRun: run.dryRun,
+    ...gaps,
+    failed: part?.failed ?? 0,
+    quarantinedNow: part?.quarantined ?? 0,
+    overLimit: part?.allowance === 0,
+    failureCodes: await listFailureCodes(deps.db, key),
+    cap,
+    unseen:
+      run.dryRun && cap !== null ? await countTenantWork(deps.db, target, key.tenantId, idsSeen(key)) : 0,
+  });
+  const settled = await settleTenant(deps.db, key, {
+    ...end,
+    remaining: gaps.missing + gaps.quarantined,
+  });
+  const before = {
+    status: part?.status === 'succeeded' ? 'succeeded' : 'incomplete',
+    reason: part?.reason ?? null,
+  } as const;
+  const { status, reason } = settled ? end : before;
+  deps.log.info({ ...key, status, reason, ...gaps }, 'tenant_settled');
+  return { status, reason };
+}
+
+/** Ends a tenant's part at once: nothing more of it will succeed until a person acts. Its waiting batches end unworked. */
+export async function stopTenant(deps: PlanDeps, key: RunTenantKey, code: FailureCode): Promise<void> {
+  const reason = `${code}: ${FAILURES[code].because}`;
+  const stopped = await settleTenant(deps.db, key, { status: 'incomplete', reason, remaining: null });
+  if (stopped) deps.log.warn({ ...key, code }, 'tenant_stopped');
+}
+
+/**
+ * Settles a run whose tenants' jobs have all ended, by a recount in the database.
+ *
+ * Safe to repeat: the first call of a generation settles, later ones find it settled and do nothing. A run that is to stop
+ * stops here.
+ */
+export async function settleFinishedRun(
+  deps: PlanDeps,
+  { runId, generation }: PlanRun,
+): Promise<'settled' | 'stale' | 'stopping'> {
+  const run = await readRun(deps.db, runId);
+  if (run === undefined || run.generation !== generation) return 'stale';
+  if (run.status === 'cancelling' || run.status === 'pausing') {
+    return (await settleStopped(deps, run)) ? 'settled' : 'stopping';
+  }
+  if (run.status !== 'running') return 'stale';
+
+  await orFail(deps, run, async () => {
+    const target = await readyTarget(deps, run.target);
+    // A tenant's job that ended without settling its part failed for good; its rows are as they were.
+    await settleTenants(deps.db, run, 'incomplete', JOB_FAILED);
+    const coverage = await countCoverage(deps.db, target, run.tenantIds);
+    const ending = await endingOf(deps, run, target, coverage);
+    await settle(deps, run, ending.status, { reason: ending.reason, coverage });
+  });
+  return 'settled';
+}
+
+async function endingOf(
+  deps: PlanDeps,
+  run: RunRecord,
+  target: CheckedTarget,
+  coverage: StoredCoverage,
+): Promise<{ status: 'succeeded' | 'incomplete'; reason: string | null }> {
+  const tenants = await listRunTenants(deps.db, run.runId, { after: null, limit: 100_000 });
+  const short = tenants.filter((tenant) => tenant.status !== 'succeeded');
+  const left = coverage.missing + coverage.quarantined;
+  if (short.length === 0 && (run.dryRun || left === 0)) return { status: 'succeeded', reason: null };
+
+  const counted = tenants.reduce((sum, tenant) => sum + (tenant.remaining ?? 0), 0);
+  const nobodys = run.tenantIds === null ? await countWithoutTenant(deps.db, target) : 0;
+  const others: string[] = [];
+  if (nobodys > 0) others.push(`${nobodys} missing rows have no tenant`);
+  const rest = run.dryRun ? 0 : left - counted - nobodys;
+  if (rest > 0) {
+    const quarantined = Math.min(rest, await countQuarantinedElsewhere(deps, target, coverage, tenants));
+    if (quarantined > 0)
+      others.push(quarantined === 1 ? '1 row is quarantined' : `${quarantined} rows are quarantined`);
+    const unplanned = rest - quarantined;
+    if (unplanned > 0)
+      others.push(`${unplanned} more missing rows belong to tenants that the run did not plan`);
+  }
+  if (short.length === 0 && others.length === 0) return { status: 'succeeded', reason: null };
+  return { status: 'incomplete', reason: runReason(short, others) };
+}
+
+/** Quarantined rows of tenants that had no work for this run: earlier runs set them aside. */
+async function countQuarantinedElsewhere(
+  { db }: PlanDeps,
+  target: CheckedTarget,
+  coverage: StoredCoverage,
+  tenants: readonly { tenantId: string }[],
+): Promise<number> {
+  if (tenants.length === 0 || coverage.quarantined === 0) return coverage.quarantined;
+  const planned = await countCoverage(
+    db,
+    target,
+    tenants.map(({ tenantId }) => tenantId),
+  );
+  return Math.max(0, coverage.quarantined - planned.quarantined);
+}
+
+/**
+ * Takes a run that is to pause or to cancel to its stop, once no batch of it is in hand.
+ *
+ * Returns false while one is: it finishes its request and writes what was paid for.
+ */
+export async function settleStopped(deps: PlanDeps, run: RunRecord): Promise<boolean> {
+  if (await hasBatchInHand(deps, run.runId)) return false;
+  if (run.status === 'pausing') {
+    await moveRun(deps.db, run.runId, 'paused', { generation: run.generation });
+    deps.log.info({ runId: run.runId }, 'run_paused');
+    return true;
+  }
+  await settle(deps, run, 'cancelled', { reason: null, coverage: await coverageIfAny(deps, run) });
+  return true;
+}
+
+/** Fails a run as a whole: our request, or the target, is wrong, and no row would succeed. */
+export async function failRun(deps: PlanDeps, run: RunRecord, reason: string): Promise<void> {
+  await settle(deps, run, 'failed', { reason, coverage: await coverageIfAny(deps, run) });
+}
+
+/**
+ * Does a step of a run, and fails the run when Postgres refuses a statement of it for good: planned again it would be
+ * refused again, and an unsettled run keeps its target from every other.
+ */
+export async function orFail<Outcome>(
+  deps: PlanDeps,
+  run: RunRecord,
+  step: () => Promise<Outcome>,
+): Promise<Outcome | 'failed'> {
+  try {
+    return await step();
+  } catch (error) {
+    const refusal = databaseRefusal(error);
+    if (refusal === undefined) throw error;
+    deps.log.error({ runId: run.runId, err: error }, 'run_refused');
+    await failRun(deps, run, `Postgres refuses it: ${refusal.message} (${refusal.code})`);
+    return 'failed';
+  }
+}
+
+/** Null when the rows cannot be counted, whyever: a run must be able to stop all the same. */
+async function coverageIfAny(deps: PlanDeps, run: RunRecord): Promise<StoredCoverage | null> {
+  const state = await deps.inspect(run.target);
+  if (state?.kind !== 'ready') return null;
+  return countCoverage(deps.db, state.target, run.tenantIds).catch((error: unknown) => {
+    if (databaseRefusal(error) === undefined) throw error;
+    return null;
+  });
+}
+
+/** Why a tenant is left whose job ended without settling its part. */
+const JOB_FAILED = 'its job failed for good; a retry plans it again';
+
+/**
+ * The one way to a settled status: the move, its tenants' and its terminal event in one transaction, so that there is
+ * exactly one event and no tenant is left behind.
+ */
+async function settle(
+  deps: PlanDeps,
+  run: RunRecord,
+  status: SettledStatus,
+  { reason, coverage }: { reason: string | null; coverage: StoredCoverage | null },
+): Promise<void> {
+  const remaining = coverage === null ? null : coverage.missing + coverage.quarantined;
+  const settled = await deps.db.transaction(async (tx) => {
+    const first = await settleRun(tx as unknown as Db, run.runId, status, {
+      generation: run.generation,
+      reason,
+      remaining,
+      coverage,
+    });
+    if (first) {
+      const isWhole = status === 'cancelled' || status === 'failed';
+      await settleTenants(
+        tx as unknown as Db,
+        run,
+        isWhole ? status : 'incomplete',
+        isWhole ? reason : JOB_FAILED,
+      );
+      const event = { actor: 'infill', action: `run.${status}`, runId: run.runId, subject: run.target };
+      await recordAudit(tx as unknown as Db, {
+        ...event,
+        details: { reason, coverage },
+        deliver: deps.announcesEnds,
+      });
+    }
+    return first;
+  });
+  if (settled) deps.log.info({ runId: run.runId, status, reason, remaining }, 'run_settled');
+}
+
+async function hasBatchInHand({ queues }: PlanDeps, runId: string): Promise<boolean> {
+  const active = await queues.batches.getActive();
+  return active.some((job) => job?.data?.runId === runId);
+}

@@ -1,0 +1,77 @@
+/** The breaker of an account: stops asking a provider that is down, and finds out when it is back. Mirrored by `pacing/pace.lua`. */
+import type { Account } from './pacing.ts';
+import type { PacingRules } from './pacing-rules.ts';
+
+/** Null lets the caller pass. `probe` makes the caller the one who tries, with one word and not with a batch. */
+export type Gate = {
+  readonly because: 'breaker' | 'probe_in_flight' | 'probe';
+  readonly waitMs: number;
+} | null;
+
+/** Asks the breaker. Of all who ask when its time is up, one is told to probe. */
+export function passGate(
+  account: Account,
+  nowMs: number,
+  rules: PacingRules,
+): { account: Account; gate: Gate } {
+  if (account.openUntilMs === 0) return { account, gate: null };
+  if (nowMs < account.openUntilMs) {
+    return { account, gate: { because: 'breaker', waitMs: account.openUntilMs - nowMs } };
+  }
+  if (nowMs < account.probeUntilMs) {
+    return { account, gate: { because: 'probe_in_flight', waitMs: rules.retryMs } };
+  }
+  const probing = { ...account, probeUntilMs: nowMs + rules.probeMs };
+  return { account: probing, gate: { because: 'probe', waitMs: 0 } };
+}
+
+/**
+ * Counts a provider failure, and opens the breaker when there were too many in a row.
+ *
+ * Failures that come in while it is open (of requests that were on their way) change nothing: the provider is
+ * known to be down.
+ */
+export function fail(
+  account: Account,
+  nowMs: number,
+  rules: PacingRules,
+): { account: Account; next: 'probe' | 'wait'; waitMs: number } {
+  if (account.openUntilMs > 0) {
+    return { account, next: 'wait', waitMs: Math.max(account.openUntilMs - nowMs, rules.retryMs) };
+  }
+  const failed = { ...account, failures: account.failures + 1 };
+  if (failed.failures >= rules.failuresToOpen) {
+    const open = reopen(failed, nowMs, rules);
+    return { account: open, next: 'wait', waitMs: open.openUntilMs - nowMs };
+  }
+  if (nowMs < account.probeUntilMs) return { account: failed, next: 'wait', waitMs: rules.retryMs };
+  return { account: { ...failed, probeUntilMs: nowMs + rules.probeMs }, next: 'probe', waitMs: 0 };
+}
+
+/**
+ * Takes the result of a probe. A good one closes the breaker, a bad one counts as a failure and keeps it open for longer.
+ *
+ * A bad one that began before the breaker opened does not make it longer: it is part of what opened it.
+ */
+export function probed(
+  account: Account,
+  ok: boolean,
+  nowMs: number,
+  rules: PacingRules,
+): { account: Account; waitMs: number } {
+  const done = { ...account, probeUntilMs: 0 };
+  if (ok) return { account: { ...done, failures: 0, openings: 0, openUntilMs: 0 }, waitMs: 0 };
+
+  if (nowMs < done.openUntilMs) return { account: done, waitMs: done.openUntilMs - nowMs };
+  const failed = { ...done, failures: done.failures + 1 };
+  const shut = failed.openUntilMs > 0 || failed.failures >= rules.failuresToOpen;
+  if (!shut) return { account: failed, waitMs: rules.retryMs };
+  const open = reopen(failed, nowMs, rules);
+  return { account: open, waitMs: open.openUntilMs - nowMs };
+}
+
+function reopen(account: Account, nowMs: number, rules: PacingRules): Account {
+  // Doubling stops long before the exponent could overflow.
+  const openMs = Math.min(rules.openMsMax, rules.openMs * 2 ** Math.min(account.openings, 30));
+  return { ...account, openings: account.openings + 1, openUntilMs: nowMs + openMs, probeUntilMs: 0 };
+}

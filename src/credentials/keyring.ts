@@ -1,0 +1,82 @@
+import type { Credential } from '../core/credential.ts';
+import { EmbedError } from '../core/failures.ts';
+import type { Db } from '../db/client.ts';
+import { type CredentialRecord, readCredential } from '../db/tenant-credentials.ts';
+import { fingerprintOf, openKey } from './seal.ts';
+
+export type KeyringOptions = {
+  readonly platformKey: string | null;
+  readonly defaultBaseUrl: string;
+  readonly policy: 'fallback' | 'required';
+  /** 32 bytes; null when no key can be read. */
+  readonly sealingKey: Buffer | null;
+};
+
+export type Keyring = {
+  /**
+   * The key that embeds a tenant's texts: its own, or the platform's if it has none and the policy allows that.
+   *
+   * A tenant that has a key of its own never gets the platform's, whatever is wrong with its own.
+   *
+   * @throws {EmbedError} `key_missing` when the tenant has no key and may not use the platform's, `key_unreadable` when
+   *   its own cannot be opened.
+   */
+  resolve(tenantId: string): Promise<Credential>;
+};
+
+/**
+ * Makes the keyring. It reads the credential anew each time and keeps nothing: a key that was put in a moment ago counts
+ * from the next batch on, in every worker, and no text of its tenant goes out with the platform's key any more.
+ */
+export function createKeyring(db: Db, options: KeyringOptions): Keyring {
+  const platform = platformCredential(options);
+  return {
+    async resolve(tenantId) {
+      const record = await readCredential(db, tenantId);
+      if (record !== undefined) return openCredential(record, options);
+      if (options.policy === 'fallback' && platform !== null) return platform;
+      throw new EmbedError('key_missing');
+    },
+  };
+}
+
+function platformCredential({ platformKey, defaultBaseUrl }: KeyringOptions): Credential | null {
+  if (platformKey === null) return null;
+  return {
+    apiKey: platformKey,
+    baseUrl: defaultBaseUrl,
+    hasOwnEndpoint: false,
+    organization: null,
+    fingerprint: fingerprintOf(platformKey),
+    owner: 'platform',
+    requestsPerMinute: null,
+    tokensPerMinute: null,
+    weight: 1,
+  };
+}
+
+/** @throws {EmbedError} `key_unreadable`. */
+export function openCredential(
+  record: Omit<Credential, 'apiKey' | 'owner' | 'baseUrl' | 'hasOwnEndpoint'> &
+    Pick<CredentialRecord, 'tenantId' | 'sealedKey' | 'baseUrl'>,
+  { sealingKey, defaultBaseUrl }: KeyringOptions,
+): Credential {
+  if (sealingKey === null) throw new EmbedError('key_unreadable');
+  let apiKey: string;
+  try {
+    apiKey = openKey(record.sealedKey, record.tenantId, sealingKey);
+  } catch {
+    throw new EmbedError('key_unreadable');
+  }
+  return {
+    apiKey,
+    baseUrl: record.baseUrl ?? defaultBaseUrl,
+    hasOwnEndpoint: record.baseUrl !== null && record.baseUrl !== defaultBaseUrl,
+    organization: record.organization,
+    fingerprint: record.fingerprint,
+    owner: 'tenant',
+    requestsPerMinute: record.requestsPerMinute,
+    tokensPerMinute: record.tokensPerMinute,
+    weight: record.weight,
+  };
+}

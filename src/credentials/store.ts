@@ -1,0 +1,126 @@
+import type { Credential } from '../core/credential.ts';
+import { EmbedError } from '../core/failures.ts';
+import { recordAudit } from '../db/audit.ts';
+import type { Db } from '../db/client.ts';
+import {
+  type CredentialRecord,
+  putCredential,
+  readCredential,
+  recordKeyHealth,
+} from '../db/tenant-credentials.ts';
+import { type KeyVerdict, statusAfter } from './health.ts';
+import { type KeyringOptions, openCredential } from './keyring.ts';
+import { fingerprintOf, sealKey } from './seal.ts';
+
+export type CredentialRequest = {
+  readonly apiKey: string;
+  readonly baseUrl?: string | undefined;
+  readonly organization?: string | undefined;
+  readonly requestsPerMinute?: number | undefined;
+  readonly tokensPerMinute?: number | undefined;
+  readonly weight?: number | undefined;
+};
+
+/** Embeds one word with a credential. Rejects with an `EmbedError` when the provider does not. */
+export type TryKey = (credential: Credential) => Promise<void>;
+
+/** Finds out what a key is good for by embedding one word with it. An outage says nothing of the key: `unchecked`. */
+export async function checkKey(tryKey: TryKey, credential: Credential): Promise<KeyVerdict> {
+  try {
+    await tryKey(credential);
+    return { status: 'valid', reason: null };
+  } catch (error) {
+    if (!(error instanceof EmbedError)) throw error;
+    return statusAfter(error) ?? { status: 'unchecked', reason: error.message };
+  }
+}
+
+/**
+ * Seals a tenant's key and stores it in place of the one before.
+ *
+ * With `tryKey` the key is tried first; one that the provider refuses is not stored, and `refused` says why. A key that
+ * only has no money left, or whose provider does not answer, is stored with that status.
+ */
+export async function storeCredential(
+  db: Db,
+  options: KeyringOptions & { readonly sealingKey: Buffer },
+  {
+    tenantId,
+    request,
+    actor,
+    tryKey,
+  }: { tenantId: string; request: CredentialRequest; actor: string; tryKey: TryKey | null },
+): Promise<{ kind: 'stored'; record: CredentialRecord } | { kind: 'refused'; verdict: KeyVerdict }> {
+  const record = {
+    tenantId,
+    sealedKey: sealKey(request.apiKey, tenantId, options.sealingKey),
+    fingerprint: fingerprintOf(request.apiKey),
+    last4: lastFourOf(request.apiKey),
+    baseUrl: request.baseUrl ?? null,
+    organization: request.organization ?? null,
+    requestsPerMinute: request.requestsPerMinute ?? null,
+    tokensPerMinute: request.tokensPerMinute ?? null,
+    weight: request.weight ?? 1,
+  };
+  const verdict = tryKey === null ? UNCHECKED : await checkKey(tryKey, openCredential(record, options));
+  if (verdict.status === 'invalid') return { kind: 'refused', verdict };
+
+  const stored = await db.transaction(async (tx) => {
+    const { status, reason } = verdict;
+    const checkedAt = status === 'unchecked' ? null : new Date();
+    const put = await putCredential(tx as unknown as Db, {
+      ...record,
+      status,
+      statusReason: reason,
+      checkedAt,
+    });
+    await recordAudit(tx as unknown as Db, {
+      actor,
+      action: 'credential.stored',
+      subject: tenantId,
+      details: { last4: record.last4, status },
+    });
+    return put;
+  });
+  return { kind: 'stored', record: stored };
+}
+
+/** Nothing of a key so short that four characters would be half of it. */
+function lastFourOf(apiKey: string): string {
+  return apiKey.length < 8 ? '' : apiKey.slice(-4);
+}
+
+const UNCHECKED: KeyVerdict = { status: 'unchecked', reason: null };
+
+export type Recheck =
+  | { readonly kind: 'checked'; readonly record: CredentialRecord }
+  /** The tenant has no key of its own. */
+  | { readonly kind: 'absent' }
+  /** The key was sealed with another CREDENTIALS_KEY, or there is none here. Says nothing of the key itself. */
+  | { readonly kind: 'unreadable' };
+
+/** Tries the stored key of a tenant and records what that showed. */
+export async function recheckCredential(
+  db: Db,
+  options: KeyringOptions,
+  { tenantId, tryKey }: { tenantId: string; tryKey: TryKey },
+): Promise<Recheck> {
+  const record = await readCredential(db, tenantId);
+  if (record === undefined) return { kind: 'absent' };
+  const credential = opened(record, options);
+  if (credential === undefined) return { kind: 'unreadable' };
+  const verdict = await checkKey(tryKey, credential);
+  if (verdict.status !== 'unchecked')
+    await recordKeyHealth(db, { tenantId, fingerprint: record.fingerprint, ...verdict });
+  const after = await readCredential(db, tenantId);
+  return after === undefined ? { kind: 'absent' } : { kind: 'checked', record: after };
+}
+
+function opened(record: CredentialRecord, options: KeyringOptions): Credential | undefined {
+  try {
+    return openCredential(record, options);
+  } catch (error) {
+    if (error instanceof EmbedError && error.code === 'key_unreadable') return undefined;
+    throw error;
+  }
+}

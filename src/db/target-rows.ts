@@ -1,0 +1,185 @@
+/** Reads on a user's table. */
+import { type SQL, sql } from 'drizzle-orm';
+import { ONLY_TENANT } from '../core/target.ts';
+import type { CheckedTarget } from './catalog.ts';
+import type { Db } from './client.ts';
+import type { StoredCoverage } from './schema.ts';
+import {
+  asId,
+  belongsTo,
+  embeddingOf,
+  idOf,
+  isMissing,
+  isQuarantined,
+  isWork,
+  tableOf,
+  textHashOf,
+  textOf,
+} from './target-sql.ts';
+
+export type MissingRow = {
+  readonly rowId: string;
+  readonly text: string;
+  readonly textHash: string;
+  readonly bytes: number;
+};
+
+export type KeyRange = {
+  /** Rows after this id; null from the first. */
+  readonly afterId: string | null;
+  /** Up to and with this id. */
+  readonly throughId: string;
+};
+
+/**
+ * Tenants that have rows without an embedding, among `tenantIds` if that is not null. A tenant may turn out to have only
+ * blank or quarantined rows.
+ *
+ * With the partial index this hops from tenant to tenant (3.2 ms on a million rows, where DISTINCT reads them all).
+ */
+export async function listTenantsWithGaps(
+  db: Db,
+  target: CheckedTarget,
+  tenantIds: readonly string[] | null,
+): Promise<string[]> {
+  if (target.tenant === null)
+    return tenantIds === null || tenantIds.includes(ONLY_TENANT) ? [ONLY_TENANT] : [];
+  const tenant = sql`t.${sql.identifier(target.tenant)}`;
+  const gap = sql`${embeddingOf(target)} IS NULL`;
+  const found = target.hasMissingIndex
+    ? sql`
+      WITH RECURSIVE hop (tenant) AS (
+        (SELECT ${tenant} FROM ${tableOf(target)} WHERE ${gap} AND ${tenant} IS NOT NULL ORDER BY ${tenant} LIMIT 1)
+        UNION ALL
+        SELECT (SELECT ${tenant} FROM ${tableOf(target)} WHERE ${gap} AND ${tenant} > hop.tenant ORDER BY ${tenant} LIMIT 1)
+          FROM hop WHERE hop.tenant IS NOT NULL
+      )
+      SELECT tenant::text AS tenant FROM hop WHERE tenant IS NOT NULL`
+    : sql`SELECT DISTINCT ${tenant}::text AS tenant FROM ${tableOf(target)} WHERE ${gap} AND ${tenant} IS NOT NULL`;
+
+  const rows = await db.execute<{ tenant: string }>(sql`
+    SELECT tenant FROM (${found}) found
+     WHERE ${sql.param(tenantIds)}::text[] IS NULL OR tenant = ANY(${sql.param(tenantIds)}::text[])
+     ORDER BY tenant`);
+  return rows.map((row) => row.tenant);
+}
+
+/** Rows a run can work on, and the UTF-8 bytes of their texts, by tenant, for those of `tenantIds` that have any. */
+export async function measureWork(
+  db: Db,
+  target: CheckedTarget,
+  tenantIds: readonly string[],
+): Promise<{ tenantId: string; rows: number; bytes: number }[]> {
+  const rows = await db.execute<{ tenantId: string; rows: number; bytes: number }>(sql`
+    SELECT wanted.tenant AS "tenantId", work.rows::float8 AS "rows", work.bytes::float8 AS "bytes"
+      FROM unnest(${sql.param(tenantIds)}::text[]) AS wanted (tenant)
+     CROSS JOIN LATERAL (
+       SELECT count(*) AS rows, sum(octet_length(convert_to(${textOf(target)}, 'UTF8'))) AS bytes FROM ${tableOf(target)}
+        WHERE ${belongsTo(target, sql`wanted.tenant`)} AND ${isWork(target)}) work
+     WHERE work.rows > 0
+     ORDER BY wanted.tenant`);
+  return [...rows];
+}
+
+/** Rows a run can work on, by tenant, for those of `tenantIds` that have any. */
+export async function countWork(
+  db: Db,
+  target: CheckedTarget,
+  tenantIds: readonly string[],
+): Promise<{ tenantId: string; rows: number }[]> {
+  const rows = await db.execute<{ tenantId: string; rows: number }>(sql`
+    SELECT wanted.tenant AS "tenantId", work.rows::float8 AS "rows"
+      FROM unnest(${sql.param(tenantIds)}::text[]) AS wanted (tenant)
+     CROSS JOIN LATERAL (
+       SELECT count(*) AS rows FROM ${tableOf(target)}
+        WHERE ${belongsTo(target, sql`wanted.tenant`)} AND ${isWork(target)}) work
+     WHERE work.rows > 0
+     ORDER BY wanted.tenant`);
+  return [...rows];
+}
+
+/** Rows of one tenant that a run can still work on, without those in `exceptIds`. */
+export async function countTenantWork(
+  db: Db,
+  target: CheckedTarget,
+  tenantId: string,
+  exceptIds: SQL,
+): Promise<number> {
+  const rows = await db.execute<{ rows: number }>(sql`
+    SELECT count(*)::float8 AS "rows" FROM ${tableOf(target)}
+     WHERE ${belongsTo(target, tenantId)} AND ${isWork(target)} AND NOT (${idOf(target)}::text = ANY(${exceptIds}))`);
+  return rows[0]?.rows ?? 0;
+}
+
+/**
+ * The rows of a batch that are still missing, in key order. Read when the batch runs, so that a retry sends only what is left.
+ *
+ * @param range with as many rows at most as were claimed: others may have arrived between them, in any number.
+ */
+export async function readBatchRows(
+  db: Db,
+  target: CheckedTarget,
+  tenantId: string,
+  range: KeyRange & { readonly rows: number },
+  exceptIds: SQL,
+): Promise<MissingRow[]> {
+  const rows = await db.execute<MissingRow>(sql`
+    SELECT ${idOf(target)}::text AS "rowId", ${textOf(target)} AS "text", ${textHashOf(target)} AS "textHash",
+           octet_length(convert_to(${textOf(target)}, 'UTF8')) AS "bytes"
+      FROM ${tableOf(target)}
+     WHERE ${belongsTo(target, tenantId)} AND ${isWork(target)}
+       AND (${range.afterId}::text IS NULL OR ${idOf(target)} > ${asId(target, range.afterId)})
+       AND ${idOf(target)} <= ${asId(target, range.throughId)}
+       AND NOT (${idOf(target)}::text = ANY(${exceptIds}))
+     ORDER BY ${idOf(target)}
+     LIMIT ${range.rows}`);
+  return [...rows];
+}
+
+/**
+ * Counts a target's rows by what can be said of their embedding, for `tenantIds` or, if null, for all, rows without a
+ * tenant included.
+ *
+ * `missing` leaves the quarantined out: it is what another run could still fill, plus rows that belong to no tenant.
+ */
+export async function countCoverage(
+  db: Db,
+  target: CheckedTarget,
+  tenantIds: readonly string[] | null,
+): Promise<StoredCoverage> {
+  const scope =
+    tenantIds === null || target.tenant === null
+      ? sql`true`
+      : sql`t.${sql.identifier(target.tenant)} = ANY(${sql.param(tenantIds)}::text[]::${sql.raw(`${target.tenantType}[]`)})`;
+  const rows = await db.execute<StoredCoverage>(sql`
+    SELECT count(*) FILTER (WHERE missing AND NOT quarantined)::float8 AS "missing",
+           count(*) FILTER (WHERE missing AND quarantined)::float8 AS "quarantined",
+           count(*) FILTER (WHERE NOT missing)::float8 AS "unembeddable",
+           (SELECT count(*) FROM ${tableOf(target)} WHERE ${scope} AND ${embeddingOf(target)} IS NOT NULL)::float8 AS "embedded"
+      FROM (SELECT coalesce((${isMissing(target)}), false) AS missing, ${isQuarantined(target)} AS quarantined
+              FROM ${tableOf(target)} WHERE ${scope} AND ${embeddingOf(target)} IS NULL) gaps`);
+  return rows[0] ?? { missing: 0, quarantined: 0, unembeddable: 0, embedded: 0 };
+}
+
+/** A tenant's rows without an embedding: what another run could still fill, and what is quarantined. */
+export async function countTenantGaps(
+  db: Db,
+  target: CheckedTarget,
+  tenantId: string,
+): Promise<{ missing: number; quarantined: number }> {
+  const rows = await db.execute<{ missing: number; quarantined: number }>(sql`
+    SELECT count(*) FILTER (WHERE NOT quarantined)::float8 AS "missing",
+           count(*) FILTER (WHERE quarantined)::float8 AS "quarantined"
+      FROM (SELECT ${isQuarantined(target)} AS quarantined FROM ${tableOf(target)}
+             WHERE ${belongsTo(target, tenantId)} AND ${isMissing(target)}) gaps`);
+  return rows[0] ?? { missing: 0, quarantined: 0 };
+}
+
+/** Missing rows that belong to no tenant: nobody's key may embed them. */
+export async function countWithoutTenant(db: Db, target: CheckedTarget): Promise<number> {
+  if (target.tenant === null) return 0;
+  const rows = await db.execute<{ rows: number }>(sql`
+    SELECT count(*)::float8 AS "rows" FROM ${tableOf(target)}
+     WHERE t.${sql.identifier(target.tenant)} IS NULL AND ${isMissing(target)}`);
+  return rows[0]?.rows ?? 0;
+}

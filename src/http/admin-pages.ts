@@ -1,0 +1,123 @@
+import cookie from '@fastify/cookie';
+import formbody from '@fastify/formbody';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { type CountFailure, isSecret, noSecret, refusalOf, SECRET_HEADER } from './auth.ts';
+import { addBoard, type BoardOptions } from './board.ts';
+import { sendLoginPage, sendLogoutPage } from './login-page.ts';
+import { answerError, Problem } from './problems.ts';
+import { type RunView, sendAwayPage, sendNoRunPage, sendRunPage } from './run-page.ts';
+import { isFromOwnPage, localPage, type Sessions } from './session.ts';
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** A page under `/admin` that is shown without a session. */
+    open?: boolean;
+  }
+}
+
+export type AdminPagesDeps = Omit<BoardOptions, 'log'> & {
+  readonly adminSecret: string;
+  readonly countFailure: CountFailure;
+  /** Null when there is no such run. */
+  readonly readRun: (runId: string) => Promise<RunView | null>;
+  readonly sessions: Sessions;
+};
+
+const hidden = { schema: { hide: true } };
+const open = { ...hidden, config: { open: true } };
+
+/**
+ * Adds the pages for people under `/admin`: login, logout, Bull Board and the status of a run.
+ *
+ * Everything here but login and logout needs a session or the admin secret in its header: HTML, API, static files and
+ * unknown paths alike. Who has neither gets the login page where a browser navigates, and 401 elsewhere.
+ */
+export async function addAdminPages(app: FastifyInstance, deps: AdminPagesDeps): Promise<void> {
+  await app.register(
+    async (scope) => {
+      await scope.register(cookie);
+      await scope.register(formbody);
+      scope.addHook('onRequest', refuseForeignOrigins);
+      scope.addHook('onRequest', createGuard(deps));
+      scope.setNotFoundHandler(app.answerNotFound);
+
+      addLogin(scope, deps);
+      addRunPage(scope, deps);
+      scope.get('/', hidden, async (_request, reply) => reply.redirect('/admin/queues', 303));
+      addBoard(scope, { ...deps, log: app.log });
+    },
+    { prefix: '/admin' },
+  );
+}
+
+// Beside SameSite=Strict, which a browser may not know or another page of the same site gets around.
+async function refuseForeignOrigins(request: FastifyRequest, reply: FastifyReply) {
+  const changes = request.method !== 'GET' && request.method !== 'HEAD';
+  if (!changes || isFromOwnPage(request)) return;
+  const problem = new Problem('foreign_origin', 'Open the page on this server and try again from there.');
+  return answerError(problem, request, reply);
+}
+
+function createGuard({ adminSecret, countFailure, sessions, environment }: AdminPagesDeps) {
+  return async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> => {
+    if (request.routeOptions.config.open === true) return;
+
+    const triedSecret = request.headers[SECRET_HEADER] !== undefined;
+    const refusal = triedSecret ? await refusalOf(request, adminSecret, countFailure) : undefined;
+    if (triedSecret && refusal === undefined) return;
+    if (!triedSecret && sessions.isLoggedIn(request)) return;
+
+    // A missing or ended session is no attempt at the secret: an open board would use up the limit by asking for news.
+    const problem =
+      refusal ??
+      new Problem('unauthorized', 'Log in at /admin/login, or send the admin secret in its header.');
+    const navigates = request.method === 'GET' && (request.headers.accept ?? '').includes('text/html');
+    // Not thrown: errors in the board's routes would go to its own handler.
+    if (!navigates) return answerError(problem, request, reply);
+    reply.code(problem.status).headers(problem.headers);
+    return sendLoginPage(reply, { environment, next: localPage(request.url) });
+  };
+}
+
+function addLogin(
+  scope: FastifyInstance,
+  { adminSecret, countFailure, sessions, environment }: AdminPagesDeps,
+): void {
+  scope.get<{ Querystring: { next?: unknown } }>('/login', open, async (request, reply) => {
+    const next = localPage(request.query.next);
+    if (sessions.isLoggedIn(request)) return reply.redirect(next, 303);
+    return sendLoginPage(reply, { environment, next });
+  });
+
+  scope.post('/login', open, async (request, reply) => {
+    const { secret, next } = (request.body ?? {}) as { secret?: unknown; next?: unknown };
+    if (typeof secret === 'string' && isSecret(secret, adminSecret)) {
+      sessions.logIn(request, reply);
+      request.log.info({ address: request.ip }, 'logged_in');
+      return reply.redirect(localPage(next), 303);
+    }
+    const problem = secret === undefined || secret === '' ? noSecret() : await countFailure(request);
+    const error =
+      problem.kind === 'too_many_failures'
+        ? `Too many wrong secrets from this address. ${problem.detail}`
+        : 'This is not the admin secret.';
+    reply.code(problem.status).headers(problem.headers);
+    return sendLoginPage(reply, { environment, next: localPage(next), error });
+  });
+
+  scope.get('/logout', open, async (_request, reply) => sendLogoutPage(reply, environment));
+
+  scope.post('/logout', open, async (request, reply) => {
+    sessions.logOut(request, reply);
+    return reply.redirect('/admin/login', 303);
+  });
+}
+
+function addRunPage(scope: FastifyInstance, { readRun, environment }: AdminPagesDeps): void {
+  scope.get<{ Params: { runId: string } }>('/runs/:runId', hidden, async (request, reply) => {
+    const { postgres } = await request.server.readiness.report(['postgres']);
+    if (postgres !== 'ok') return sendAwayPage(reply, environment, `Postgres is ${postgres}.`);
+    const view = await readRun(request.params.runId);
+    return view === null ? sendNoRunPage(reply, environment) : sendRunPage(reply, environment, view);
+  });
+}

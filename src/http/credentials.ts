@@ -1,0 +1,264 @@
+/** The routes of a tenant's credential. No answer ever holds a key: only its last four characters. */
+import { z } from 'zod';
+import { normalBaseUrl } from '../core/base-url.ts';
+import type { KeyringOptions } from '../credentials/keyring.ts';
+import { recheckCredential, storeCredential, type TryKey } from '../credentials/store.ts';
+import { recordAudit } from '../db/audit.ts';
+import type { Db } from '../db/client.ts';
+import {
+  CREDENTIAL_STATUSES,
+  type CredentialRecord,
+  deleteCredential,
+  listCredentials,
+  readCredential,
+} from '../db/tenant-credentials.ts';
+import { actorOf } from './auth.ts';
+import { decodeCursor, pageOf } from './cursors.ts';
+import { Problem } from './problems.ts';
+import { requireServices } from './readiness.ts';
+import type { AdminApp } from './server.ts';
+import { flag, wholeNumber } from './validation.ts';
+
+export type CredentialRoutesDeps = {
+  readonly db: Db;
+  readonly keys: KeyringOptions & { readonly allowedBaseUrls: readonly string[] };
+  readonly tryKey: TryKey;
+};
+
+const TenantParams = z.object({ tenantId: z.string().min(1).max(200) });
+
+const CredentialBody = z.object({
+  apiKey: z
+    .string()
+    .min(1, { error: 'must be an API key of 1 to 500 characters' })
+    .max(500, { error: 'must be an API key of 1 to 500 characters' })
+    .regex(/^[\x21-\x7e]+$/, { error: 'must hold no spaces and no characters beyond ASCII' }),
+  baseUrl: z
+    .string()
+    .max(500)
+    .optional()
+    .describe('Where the key is sent. https, or listed in ALLOWED_BASE_URLS.'),
+  organization: z
+    .string()
+    .min(1)
+    .max(200)
+    .regex(/^[\x21-\x7e]+$/, { error: 'must hold no spaces' })
+    .optional(),
+  requestsPerMinute: z
+    .int()
+    .min(1)
+    .max(10_000_000)
+    .optional()
+    .describe('Never exceeded, whatever the provider allows.'),
+  tokensPerMinute: z
+    .int()
+    .min(1)
+    .max(1_000_000_000)
+    .optional()
+    .describe('Never exceeded, whatever the provider allows.'),
+  weight: z
+    .number()
+    .min(0.01)
+    .max(100)
+    .optional()
+    .describe('Share of free capacity relative to others. Default: 1.'),
+});
+
+export const CredentialShape = z.object({
+  tenantId: z.string(),
+  last4: z.string().describe('Empty for a key of less than 8 characters.'),
+  baseUrl: z.string().nullable(),
+  organization: z.string().nullable(),
+  requestsPerMinute: z.number().nullable(),
+  tokensPerMinute: z.number().nullable(),
+  weight: z.number(),
+  status: z.enum(CREDENTIAL_STATUSES),
+  reason: z.string().nullable(),
+  since: z.string(),
+  checkedAt: z.string().nullable(),
+  updatedAt: z.string(),
+});
+
+/** Registers the routes under `/api/v1/admin`. */
+export function credentialRoutes(deps: CredentialRoutesDeps) {
+  return (app: AdminApp): void => {
+    putRoute(app, deps);
+    readRoutes(app, deps);
+    deleteRoute(app, deps);
+    checkRoute(app, deps);
+  };
+}
+
+function putRoute(app: AdminApp, { db, keys, tryKey }: CredentialRoutesDeps): void {
+  app.put(
+    '/tenants/:tenantId/credential',
+    {
+      preHandler: requireServices(['postgres']),
+      schema: {
+        summary: "Store a tenant's key, sealed",
+        description: 'Replaces the credential as a whole. The key is tried first; `check=false` skips that.',
+        params: TenantParams,
+        querystring: z.object({ check: flag().default(true) }),
+        body: CredentialBody,
+        response: { 200: CredentialShape },
+      },
+    },
+    async (request) => {
+      const { sealingKey } = keys;
+      if (sealingKey === null) {
+        throw new Problem(
+          'sealing_off',
+          'Set CREDENTIALS_KEY (32 bytes in base64) in the API and in the workers, then store the key.',
+        );
+      }
+      const baseUrl = checkedBaseUrl(request.body.baseUrl, keys);
+      const outcome = await storeCredential(
+        db,
+        { ...keys, sealingKey },
+        {
+          tenantId: request.params.tenantId,
+          request: { ...request.body, baseUrl },
+          actor: actorOf(request),
+          tryKey: request.query.check ? tryKey : null,
+        },
+      );
+      if (outcome.kind === 'refused') {
+        throw new Problem('key_refused', `Nothing was stored. ${outcome.verdict.reason ?? ''}`.trim(), {
+          errors: [{ field: 'apiKey', message: 'is refused by the provider' }],
+        });
+      }
+      return credentialShape(outcome.record);
+    },
+  );
+}
+
+/** @throws {Problem} unless the address is https, the default one, or allowed by configuration. */
+function checkedBaseUrl(given: string | undefined, keys: CredentialRoutesDeps['keys']): string | undefined {
+  if (given === undefined) return undefined;
+  const base = normalBaseUrl(given);
+  const url = URL.canParse(base) ? new URL(base) : undefined;
+  const isListed = keys.allowedBaseUrls.includes(base) || base === keys.defaultBaseUrl;
+  // Also no `?` with nothing after it, behind which the path of a request would be lost.
+  const isPlain = url !== undefined && url.username === '' && url.password === '' && !/[?#]/.test(base);
+  if (isListed || (isPlain && url.protocol === 'https:')) return base;
+  const message =
+    'must be an https URL without credentials, query or fragment, or be listed in ALLOWED_BASE_URLS';
+  throw new Problem('invalid_request', `baseUrl ${message}`, { errors: [{ field: 'baseUrl', message }] });
+}
+
+function readRoutes(app: AdminApp, { db }: CredentialRoutesDeps): void {
+  app.get(
+    '/tenants/:tenantId/credential',
+    {
+      preHandler: requireServices(['postgres']),
+      schema: {
+        summary: "Show a tenant's credential, masked",
+        params: TenantParams,
+        response: { 200: CredentialShape },
+      },
+    },
+    async ({ params: { tenantId } }) => {
+      const record = await readCredential(db, tenantId);
+      if (record === undefined) throw noCredential(tenantId);
+      return credentialShape(record);
+    },
+  );
+  app.get(
+    '/credentials',
+    {
+      preHandler: requireServices(['postgres']),
+      schema: {
+        summary: 'List the credentials of all tenants, masked',
+        querystring: z.object({
+          limit: wholeNumber(1, 1_000).default(100),
+          cursor: z.string().max(2_000).optional(),
+        }),
+        response: { 200: z.object({ items: z.array(CredentialShape), nextCursor: z.string().nullable() }) },
+      },
+    },
+    async ({ query: { limit, cursor } }) => {
+      const after = decodeCursor(cursor, z.strictObject({ tenantId: z.string() }))?.tenantId ?? '';
+      const found = await listCredentials(db, { after, limit: limit + 1 });
+      const { page, nextCursor } = pageOf(found, limit, ({ tenantId }) => ({ tenantId }));
+      return { items: page.map(credentialShape), nextCursor };
+    },
+  );
+}
+
+function deleteRoute(app: AdminApp, { db }: CredentialRoutesDeps): void {
+  app.delete(
+    '/tenants/:tenantId/credential',
+    {
+      preHandler: requireServices(['postgres']),
+      schema: {
+        summary: "Remove a tenant's credential",
+        description:
+          "The tenant then uses the platform's key, if TENANT_KEY_POLICY allows that. May be repeated.",
+        params: TenantParams,
+        response: { 204: z.null() },
+      },
+    },
+    async (request, reply) => {
+      const { tenantId } = request.params;
+      const removed = await deleteCredential(db, tenantId);
+      if (removed)
+        await recordAudit(db, { actor: actorOf(request), action: 'credential.removed', subject: tenantId });
+      return reply.code(204).send(null);
+    },
+  );
+}
+
+function checkRoute(app: AdminApp, { db, keys, tryKey }: CredentialRoutesDeps): void {
+  app.post(
+    '/tenants/:tenantId/credential/check',
+    {
+      preHandler: requireServices(['postgres']),
+      schema: {
+        summary: "Try a tenant's stored key",
+        description: 'Embeds one word with it, and records what that showed.',
+        params: TenantParams,
+        response: { 200: CredentialShape },
+      },
+    },
+    async (request) => {
+      const { tenantId } = request.params;
+      const outcome = await recheckCredential(db, keys, { tenantId, tryKey });
+      if (outcome.kind === 'absent') throw noCredential(tenantId);
+      if (outcome.kind === 'unreadable') {
+        throw new Problem(
+          'conflict',
+          'The stored key does not open with the present CREDENTIALS_KEY: set the one it was sealed with, or store the key again.',
+        );
+      }
+      const { record } = outcome;
+      await recordAudit(db, {
+        actor: actorOf(request),
+        action: 'credential.checked',
+        subject: tenantId,
+        details: { status: record.status },
+      });
+      return credentialShape(record);
+    },
+  );
+}
+
+function noCredential(tenantId: string): Problem {
+  return new Problem('not_found', `Tenant "${tenantId}" has no credential of its own.`);
+}
+
+function credentialShape(record: CredentialRecord): z.output<typeof CredentialShape> {
+  return {
+    tenantId: record.tenantId,
+    last4: record.last4,
+    baseUrl: record.baseUrl,
+    organization: record.organization,
+    requestsPerMinute: record.requestsPerMinute,
+    tokensPerMinute: record.tokensPerMinute,
+    weight: record.weight,
+    status: record.status,
+    reason: record.statusReason,
+    since: record.statusSince.toISOString(),
+    checkedAt: record.checkedAt?.toISOString() ?? null,
+    updatedAt: record.updatedAt.toISOString(),
+  };
+}

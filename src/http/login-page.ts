@@ -1,0 +1,41 @@
+import type { FastifyReply } from 'fastify';
+import { html, sendPage } from './html.ts';
+
+/**
+ * Asks for the admin secret. `next` is the page to go on to; `error` says why the last attempt was refused.
+ *
+ * The secret is in a password field that no browser fills in or keeps unless its user wants it to.
+ */
+export function sendLoginPage(
+  reply: FastifyReply,
+  { environment, next, error }: { environment: string; next: string; error?: string },
+): FastifyReply {
+  const complaint = error === undefined ? null : html`<p class="error" id="error" role="alert">${error}</p>`;
+  const described = error === undefined ? null : html` aria-invalid="true" aria-describedby="error"`;
+  return sendPage(reply, {
+    title: 'Log in',
+    environment,
+    narrow: true,
+    body: html`<h1>Log in</h1>
+${complaint}
+<form method="post" action="/admin/login">
+<label for="secret">Admin secret</label>
+<input id="secret" name="secret" type="password" required autofocus autocomplete="current-password"${described}>
+<input type="hidden" name="next" value="${next}">
+<button type="submit">Log in</button>
+</form>`,
+  });
+}
+
+/** Asks before logging out, since a link alone must not end a session. */
+export function sendLogoutPage(reply: FastifyReply, environment: string): FastifyReply {
+  return sendPage(reply, {
+    title: 'Log out',
+    environment,
+    narrow: true,
+    links: [{ text: 'Queues', href: '/admin/queues' }],
+    body: html`<h1>Log out</h1>
+<p>This browser forgets the session.</p>
+<form method="post" action="/admin/logout"><button type="submit">Log out</button></form>`,
+  });
+}

@@ -1,0 +1,128 @@
+import { APIConnectionTimeoutError, APIError } from 'openai';
+import { classifyResponse } from '../core/classify-response.ts';
+import { EmbedError, type EmbedErrorDetails, type FailureCode } from '../core/failures.ts';
+import { waitOf } from '../core/waits.ts';
+import { type HeaderReader, limitsOf, waitSignsOf } from './headers.ts';
+import { withoutSecrets } from './redact.ts';
+
+/** What was sent, so that nothing of it stays in an error. */
+export type Sent = { readonly apiKey: string; readonly texts: readonly string[] };
+
+/**
+ * Says in our words what the SDK, its fetch or a parser threw. The only file that knows both vocabularies.
+ *
+ * Returns an `EmbedError`, or an error that looks like the bug it is: one that this file does not know as it is, and one of an
+ * unplanned status without the provider's words, which may quote a row.
+ */
+export function toEmbedError(error: unknown, sent: Sent, nowMs: number): Error {
+  if (error instanceof EmbedError) return error;
+  if (error instanceof APIError && typeof error.status === 'number')
+    return fromStatus(error, error.status, sent, nowMs);
+  if (error instanceof APIConnectionTimeoutError)
+    return new EmbedError('timed_out', { providerCode: causeCode(error) });
+  if (error instanceof SyntaxError) return new EmbedError('answer_malformed');
+
+  const code = causeCode(error);
+  const failure = code === undefined ? undefined : failureOfCode(code);
+  if (failure !== undefined) return new EmbedError(failure, { providerCode: code });
+
+  // Fetch says "fetch failed" and "terminated" without always saying why.
+  const network =
+    error instanceof APIError ||
+    (error instanceof TypeError && /^(terminated|fetch failed)$/.test(error.message));
+  if (network) return new EmbedError('connection_failed', { providerCode: code });
+  return error instanceof Error
+    ? error
+    : new Error('The embeddings client threw something that is no error.');
+}
+
+/** The failure that an answer of status 200 holds under `error`, as some gateways send it. */
+export function errorInAnswer(
+  body: unknown,
+  sent: Sent,
+  headers: HeaderReader,
+  nowMs: number,
+): EmbedError | undefined {
+  if (typeof body !== 'object' || body === null || !('error' in body) || !body.error) return undefined;
+  const words = wordsOf(body.error);
+  const status = Number(words.code);
+  const code = classifyResponse({ ...words, status: status >= 400 && status < 600 ? status : 200 });
+  return new EmbedError(code ?? 'answer_malformed', detailsOf(200, words, sent, headers, nowMs));
+}
+
+function fromStatus(error: APIError, status: number, sent: Sent, nowMs: number): Error {
+  // The SDK puts its own words around what is no JSON: "502 <html>…".
+  const words = error.error ? wordsOf(error.error) : { message: error.message.replace(/^\d{3} /, '') };
+  const code = classifyResponse({ status, ...words });
+  if (code === undefined) {
+    return new Error(
+      `The provider answered with status ${status}, which core/classify-response.ts does not name.`,
+    );
+  }
+  return new EmbedError(code, detailsOf(status, words, sent, error.headers, nowMs));
+}
+
+type Words = {
+  readonly code?: string | undefined;
+  readonly type?: string | undefined;
+  readonly param?: string | undefined;
+  readonly message?: string | undefined;
+};
+
+/** The provider's words, whatever shape its error has: OpenAI's object, a string, FastAPI's `detail`. */
+function wordsOf(error: unknown): Words {
+  if (typeof error === 'string') return { message: error };
+  if (typeof error !== 'object' || error === null) return { message: String(error) };
+  const fields: Readonly<Record<string, unknown>> = { ...error };
+  const { code, type, param, message, error: nested } = fields;
+  const said = typeof message === 'string' ? message : nested;
+  return {
+    code: wordOf(code),
+    type: wordOf(type),
+    param: wordOf(param),
+    message: typeof said === 'string' ? said : JSON.stringify(error),
+  };
+}
+
+function wordOf(value: unknown): string | undefined {
+  return typeof value === 'string' || typeof value === 'number' ? String(value) : undefined;
+}
+
+function detailsOf(
+  status: number,
+  words: Words,
+  sent: Sent,
+  headers: HeaderReader | undefined,
+  nowMs: number,
+): EmbedErrorDetails {
+  const { message } = words;
+  // The code and the id, too: servers other than OpenAI's may write anything there.
+  const clean = (text: string | undefined) =>
+    text === undefined ? undefined : withoutSecrets(text, sent.apiKey, sent.texts);
+  return {
+    status,
+    providerCode: clean(words.code ?? words.type),
+    providerMessage: clean(message),
+    requestId: clean(headers?.get('x-request-id') ?? undefined),
+    limits: headers === undefined ? null : limitsOf(headers),
+    retryAfterMs: headers === undefined ? undefined : waitOf(waitSignsOf(headers, message), nowMs),
+  };
+}
+
+/** The first error code along the chain of causes: `ECONNRESET`, `UND_ERR_BODY_TIMEOUT`, `CERT_HAS_EXPIRED`. */
+function causeCode(error: unknown): string | undefined {
+  let cause: unknown = error;
+  for (let depth = 0; depth < 5 && cause instanceof Error; depth++) {
+    if ('code' in cause && typeof cause.code === 'string') return cause.code;
+    cause = cause.cause;
+  }
+  return undefined;
+}
+
+function failureOfCode(code: string): FailureCode | undefined {
+  if (code === 'UND_ERR_DESTROYED' || code === 'UND_ERR_CLOSED') return 'shutting_down';
+  if (code === 'UND_ERR_RES_EXCEEDED_MAX_SIZE') return 'answer_malformed';
+  if (code === 'ETIMEDOUT' || /^UND_ERR_(HEADERS|BODY|CONNECT)_TIMEOUT$/.test(code)) return 'timed_out';
+  // Sockets, DNS, HTTP parsing, decompression. ERR_… are Node's words for a bug of ours.
+  return /^(UND_ERR_SOCKET|HPE_|Z_|E(?!RR_)[A-Z_]+$)/.test(code) ? 'connection_failed' : undefined;
+}
