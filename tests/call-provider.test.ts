@@ -1,0 +1,159 @@
+import { describe, expect, test } from 'vitest';
+import { type Call, callProvider } from '../src/backfill/call-provider.ts';
+import type { BatchDeps } from '../src/backfill/deps.ts';
+import { KeyGate } from '../src/backfill/key-gate.ts';
+import { EmbedError } from '../src/core/failures.ts';
+import type { EmbedAnswer } from '../src/openai/embedder.ts';
+import type { Pacer, Reservation } from '../src/pacing/pacer.ts';
+import { NO_LIMITS } from './support/pacing.ts';
+
+const ESTIMATE = 17;
+const ANSWER: EmbedAnswer = {
+  vectors: [Float32Array.of(1)],
+  tokens: 5,
+  requestId: null,
+  organization: null,
+  limits: NO_LIMITS,
+};
+
+/** A provider that a test answers request by request, and a pacer that notes what it is told of each place. */
+function setup() {
+  const requests: {
+    texts: readonly string[];
+    answer: (answer: EmbedAnswer) => void;
+    fail: (e: Error) => void;
+  }[] = [];
+  const told: string[] = [];
+  const reported = new WeakSet<Reservation>();
+  let places = 0;
+  const once = (what: string) => async (place: Reservation) => {
+    if (reported.has(place)) return;
+    reported.add(place);
+    told.push(what);
+  };
+  const pacer = {
+    reserve: async () => {
+      places += 1;
+      return { go: true, waitMs: 0, taken: { tokens: ESTIMATE } } as unknown as Reservation;
+    },
+    settled: once('settled'),
+    refused: once('refused'),
+    failed: async (place: Reservation) => {
+      await once('failed')(place);
+      return { next: 'wait', waitMs: 2_000 } as const;
+    },
+    released: once('released'),
+    probed: async () => ({ waitMs: 0 }),
+  } as unknown as Pacer;
+  const deps = {
+    pacer,
+    keyGate: new KeyGate(),
+    log: { info: () => undefined, warn: () => undefined, error: () => undefined },
+    embedder: {
+      embed: (_credential: unknown, { texts }: { texts: readonly string[] }) =>
+        new Promise<EmbedAnswer>((answer, fail) => void requests.push({ texts, answer, fail })),
+    },
+  } as unknown as BatchDeps;
+  const callFor = (waiter: string): Call => ({
+    credential: { owner: 'platform' } as Call['credential'],
+    model: 'm',
+    dimensions: 1,
+    jobId: `job of ${waiter}`,
+    waiter,
+    keyName: 'k',
+    tenantId: 'acme',
+    signal: new AbortController().signal,
+    onRequest: () => undefined,
+    sitsOut: async () => false,
+  });
+  const embed = (waiter: string) => {
+    const ended = callProvider(deps, callFor(waiter), [waiter], 1);
+    return ended.then(
+      (answer) => answer.tokens,
+      (error: Error) => (error instanceof EmbedError ? error.code : error),
+    );
+  };
+  const request = async (number: number) => {
+    for (;;) {
+      const found = requests[number];
+      if (found !== undefined) return found;
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  };
+  return { embed, request, requests, told, placesTaken: () => places };
+}
+
+describe('batches that start with the same key at once', () => {
+  test('follow the first one when it is answered, at places taken then', async () => {
+    const { embed, request, told, placesTaken } = setup();
+    const ends = ['a', 'b', 'c'].map(embed);
+
+    (await request(0)).answer(ANSWER);
+    (await request(1)).answer(ANSWER);
+    (await request(2)).answer(ANSWER);
+
+    expect(await Promise.all(ends)).toEqual([5, 5, 5]);
+    expect(told.toSorted()).toEqual(['released', 'released', 'settled', 'settled', 'settled']);
+    expect(placesTaken()).toBe(5);
+  });
+
+  test('are all sent away when the provider fails the first one, instead of trying it one after the other', async () => {
+    const { embed, request, requests, told } = setup();
+    const ends = ['a', 'b', 'c'].map(embed);
+
+    (await request(0)).fail(new EmbedError('timed_out'));
+
+    expect(await Promise.all(ends)).toEqual(['account_paused', 'account_paused', 'account_paused']);
+    expect(requests).toHaveLength(1);
+    expect(told.toSorted()).toEqual(['failed', 'released', 'released']);
+  });
+
+  test('go no further than the gate when the first one finds the key dead: their places are given back', async () => {
+    const { embed, request, requests, told } = setup();
+    const ends = ['a', 'b', 'c'].map(embed);
+
+    (await request(0)).fail(new EmbedError('key_invalid'));
+
+    expect(await Promise.all(ends)).toEqual(['key_invalid', 'key_invalid', 'key_invalid']);
+    expect(requests).toHaveLength(1);
+    expect(told.filter((what) => what !== 'released')).toEqual(['settled']);
+  });
+});
+
+test('an answer without usage counts as many tokens as were estimated for it', async () => {
+  const { embed, request } = setup();
+  const ended = embed('a');
+
+  (await request(0)).answer({ ...ANSWER, tokens: 0 });
+
+  expect(await ended).toBe(ESTIMATE);
+});
+
+describe('an answer of vectors of a wrong length', () => {
+  test('stops the tenant when the vector of a plain word has a wrong length, too', async () => {
+    const { embed, request, requests } = setup();
+    const ended = embed('a');
+
+    (await request(0)).fail(new EmbedError('answer_wrong_dimensions'));
+    (await request(1)).fail(new EmbedError('answer_wrong_dimensions'));
+
+    expect(await ended).toBe('model_wrong_dimensions');
+    expect(new EmbedError('model_wrong_dimensions').verdict).toBe('stop_tenant');
+    expect(requests.map(({ texts }) => texts)).toEqual([['a'], ['ping']]);
+  });
+
+  test.each([
+    ['is answered right', undefined],
+    ['is not answered', new EmbedError('provider_failed')],
+  ])('is left to the next attempt when a plain word %s', async (_what, failure) => {
+    const { embed, request } = setup();
+    const ended = embed('a');
+
+    (await request(0)).fail(new EmbedError('answer_wrong_dimensions'));
+    const word = await request(1);
+    if (failure === undefined) word.answer(ANSWER);
+    else word.fail(failure);
+
+    expect(await ended).toBe('answer_wrong_dimensions');
+  });
+});
