@@ -53,7 +53,7 @@ describe('the demo', () => {
     expect(await ended).toBe(130);
     expect(output()).toContain('Stopping what was started.');
     await nothingIsLeft();
-  }, 180_000);
+  });
 
   /** By `env`, which becomes the demo and adds to the variables that are there. */
   function start(args: readonly string[], path?: string) {

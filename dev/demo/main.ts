@@ -15,8 +15,6 @@ import { Opened, openWorld, WATCH_EVERY_MS, type World } from './world.ts';
 
 const INTERRUPTED = 130;
 const PARENT_CHECK_MS = 1_000;
-/** Longest that stopping takes. */
-const STOP_MS_MAX = 15_000;
 
 const stopping = new AbortController();
 const opened = new Opened();
@@ -103,10 +101,6 @@ async function stay({ sql }: World, gaps: readonly string[]): Promise<never> {
 async function watchForTheEnd(): Promise<never> {
   const stop = () => stopping.abort();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop);
-  // What was started ends with this process, also when it could not be closed in order.
-  stopping.signal.addEventListener('abort', () => {
-    void setTimeout(STOP_MS_MAX).then(() => process.exit(INTERRUPTED));
-  });
   // Whoever read our words has gone, as in `npm run demo | head`.
   process.stdout.on('error', stop);
   const parent = process.ppid;

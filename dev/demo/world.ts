@@ -4,7 +4,6 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import postgres, { type Sql } from 'postgres';
 import { migrate } from '../../src/db/migrate.ts';
 import { type OpenAiServerProcess, spawnOpenAiServer } from '../openai-server/control-client.ts';
@@ -43,9 +42,6 @@ const WORKER_CONCURRENCY = 4;
 const SHUTDOWN_GRACE_MS = 2_000;
 export const WATCH_EVERY_MS = 500;
 
-/** What is interrupted while it starts may never say that it has closed; the others are to be closed all the same. */
-const CLOSE_MS_MAX = 5_000;
-
 /** What was opened, to be closed in the reverse order. */
 export class Opened {
   readonly #closers: (() => Promise<unknown>)[] = [];
@@ -61,8 +57,7 @@ export class Opened {
   async close(): Promise<void> {
     this.#closed = true;
     for (const close of this.#closers.splice(0).toReversed()) {
-      const closed = close().catch(() => undefined);
-      await Promise.race([closed, sleep(CLOSE_MS_MAX)]);
+      await close().catch(() => undefined);
     }
   }
 }

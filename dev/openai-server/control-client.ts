@@ -76,7 +76,8 @@ export async function spawnOpenAiServer(config: ServerConfig = {}): Promise<Open
     pid,
     control: openAiControl(controlUrl),
     async stop() {
-      if (child.exitCode === null && child.signalCode === null) child.kill('SIGTERM');
+      // Nothing of it is worth keeping.
+      child.kill('SIGKILL');
       await exited;
     },
   };

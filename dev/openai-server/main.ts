@@ -6,10 +6,11 @@
  * `--config` names a JSON file, or is the JSON itself; what it holds is in `settings.ts`. Environment variables
  * `OPENAI_SERVER_PORT`, `OPENAI_SERVER_CONTROL_PORT`, `OPENAI_SERVER_ENCODER` and `OPENAI_SERVER_CONFIG` mean the
  * same; arguments come first. Prints one JSON line `{url, port, controlUrl, pid}` when it listens. SIGTERM and SIGINT
- * stop it; with `--stop-with-input` so does the end of its standard input, so that it never outlives who started it.
+ * stop it; with `--stop-with-input` the end of its standard input ends it at once, so that it never outlives who started it.
  */
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import { onParentGone } from '../services/child-service.ts';
 import { startControl } from './control.ts';
 import { startOpenAiServer } from './server.ts';
 import { ServerConfig } from './settings.ts';
@@ -25,6 +26,9 @@ const { values } = parseArgs({
   },
 });
 const { env } = process;
+
+// Before the second that the encoder takes to load.
+if (values['stop-with-input']) onParentGone();
 
 const port = values.port ?? env.OPENAI_SERVER_PORT;
 const encoder = values.encoder ?? env.OPENAI_SERVER_ENCODER;
@@ -44,7 +48,6 @@ const { url, port: listening } = server;
 console.log(JSON.stringify({ url, port: listening, controlUrl: control.url, pid: process.pid }));
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, stop);
-if (values['stop-with-input']) process.stdin.once('end', stop).resume();
 
 async function stop() {
   await Promise.all([server.close(), control.close()]);

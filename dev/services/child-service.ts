@@ -51,17 +51,17 @@ export async function startChildService(entry: URL, args: readonly string[]): Pr
 }
 
 /**
- * Calls `end` once when stdin closes, which is how a parent says that it wants no more, or that it has died.
+ * Calls `end` when stdin closes, which is how a parent says that it wants no more, or that it has died; then ends the
+ * process, whatever came of `end`.
  *
  * For the entries that `startChildService` runs.
  */
-export function onParentGone(end: () => Promise<void>): void {
+export function onParentGone(end: () => Promise<void> = () => Promise.resolve()): void {
   process.stdin.resume();
   process.stdin.once('close', () => {
-    end().then(
-      () => process.exit(0),
-      () => process.exit(1),
-    );
+    // Not process.exit, which joins V8's compile threads: one of those may be waiting for this thread, for ever
+    // (nodejs/node issue 54918). One in forty starts of PGlite that were interrupted stayed behind as an orphan.
+    void end().finally(() => process.kill(process.pid, 'SIGKILL'));
   });
 }
 

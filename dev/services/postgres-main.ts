@@ -17,7 +17,7 @@ const { values, positionals } = parseArgs({
 const [folder] = positionals;
 const worthKeeping = folder !== undefined && !values.discard;
 // Before the seconds that a new database takes, unless ending in the middle of them would leave half a folder.
-if (!worthKeeping) onParentGone(() => Promise.resolve());
+if (!worthKeeping) onParentGone();
 
 const db = await PGlite.create({
   ...(folder !== undefined && { dataDir: folder }),
