@@ -57,9 +57,9 @@ test('a connection that breaks at any point of its opening fails the statement, 
     const through = openDatabase(flaky.url, { connectionsMax: 1, applicationName: 'test' });
 
     // What breaks after the last byte breaks nothing.
-    const outcome = await through.ping().then(
+    const outcome = await through.db.execute(sql`SELECT 1`).then(
       () => 'answered',
-      (error: { code?: string }) => error.code ?? String(error),
+      ({ cause }: { cause?: { code?: string } }) => cause?.code ?? String(cause),
     );
     expect(outcome, `after ${bytes} bytes`).toMatch(/^(answered|CONNECTION_CLOSED|ECONNREFUSED|ECONNRESET)$/);
     await through.close();

@@ -27,6 +27,10 @@ async function names(): Promise<string[]> {
   return rows.map(({ name }) => name);
 }
 
+async function ping({ db }: Database): Promise<void> {
+  await db.execute(sql`SELECT 1`);
+}
+
 test('a transaction lands as a whole', async () => {
   const returned = await database.db.transaction(async (tx) => {
     await tx.execute(sql`INSERT INTO things VALUES ('one')`);
@@ -80,22 +84,22 @@ test('a connection that is lost within a transaction fails the transaction, and 
 test('a statement is answered or fails, whatever becomes of its connection', async () => {
   const single = openDatabase(proxy.url, { connectionsMax: 1, applicationName: 'test' });
   for (let times = 0; times < 5; times++) {
-    await single.ping();
+    await ping(single);
     proxy.reset();
     // The first is on its way as the connection breaks; the second is sent as soon as the first has failed.
-    await single.ping().catch(() => undefined);
-    await single.ping().catch(() => undefined);
+    await ping(single).catch(() => undefined);
+    await ping(single).catch(() => undefined);
   }
   await single.close();
 });
 
 test('a database that refused connections is used again as soon as it is back', async () => {
   await proxy.cut();
-  for (let times = 0; times < 6; times++) await expect(database.ping()).rejects.toThrow();
+  for (let times = 0; times < 6; times++) await expect(ping(database)).rejects.toThrow();
   await proxy.restore();
 
   const startedAtMs = Date.now();
-  await Promise.all(Array.from({ length: 4 }, () => database.ping()));
+  await Promise.all(Array.from({ length: 4 }, () => ping(database)));
   // The longest pause between two attempts is a second; an attempt that nobody writes on takes five.
   expect(Date.now() - startedAtMs).toBeLessThan(4_000);
 });

@@ -1,7 +1,6 @@
 /** What Redis does in Lua, the core says in TypeScript: here both take the same steps and must agree to the last bit. */
 import fc from 'fast-check';
-import { Redis } from 'ioredis';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { fail, probed } from '../src/core/breaker.ts';
 import type { Credential } from '../src/core/credential.ts';
 import { drawFixed, fixedRates, openFixed, refillFixed } from '../src/core/fixed-limits.ts';
@@ -20,23 +19,13 @@ import { type Fixed, reserve } from '../src/core/reservation.ts';
 import { accountKeyOf, holderKeyOf } from '../src/pacing/account-key.ts';
 import { createPacer, type Reservation } from '../src/pacing/pacer.ts';
 import { CLOCK, credentialOf, MODEL, NO_LIMITS, START_MS } from './support/pacing.ts';
-import { createTestRedis, type TestService } from './support/services.ts';
+import { useRedis } from './support/redis.ts';
 
 const NOBODY = { requests: 0, tokens: 0 };
 const rules = pacingRules();
 
-let service: TestService;
-let redis: Redis;
+const store = useRedis();
 let accounts = 0;
-
-beforeAll(async () => {
-  service = await createTestRedis();
-  redis = new Redis(service.url);
-});
-afterAll(async () => {
-  await redis.quit();
-  await service.close();
-});
 
 const limitsOf: fc.Arbitrary<ProviderLimits> = fc
   .record({
@@ -120,14 +109,14 @@ test('Lua and TypeScript agree on every answer and every number, whatever happen
       history,
       async (requestsPerMinute, tokensPerMinute, history) => {
         const credential = credentialOf(`key-${++accounts}`, { requestsPerMinute, tokensPerMinute });
-        const pacer = createPacer(redis, { rules, clockKey: CLOCK, random: () => 0 });
+        const pacer = createPacer(store.redis, { rules, clockKey: CLOCK, random: () => 0 });
         const model = createModel(credential);
         const open: Reservation[] = [];
         let nowMs = START_MS;
 
         for (const [elapsedMs, action] of history) {
           nowMs += elapsedMs;
-          await redis.set(CLOCK, nowMs);
+          await store.redis.set(CLOCK, nowMs);
           const reservation =
             'pick' in action ? open.splice(action.pick % Math.max(1, open.length), 1)[0] : undefined;
           if ('pick' in action && reservation === undefined) continue;
@@ -137,7 +126,7 @@ test('Lua and TypeScript agree on every answer and every number, whatever happen
             expect(answer).toMatchObject(model.reserve(nowMs, action.size));
             if (answer.go) open.push(answer);
           } else if (action.op === 'flush') {
-            await redis.flushdb();
+            await store.redis.flushdb();
             model.forget();
           } else if (action.op === 'probed') {
             const answer = await pacer.probed(credential, MODEL, action.ok);
@@ -223,7 +212,7 @@ function createModel(credential: Credential) {
 }
 
 async function stateIn(credential: Credential) {
-  const fields = await redis.hgetall(`infill:account:${accountKeyOf(credential, MODEL, null)}`);
+  const fields = await store.redis.hgetall(`infill:account:${accountKeyOf(credential, MODEL, null)}`);
   const account: Record<string, unknown> = { requests: {}, tokens: {} };
   for (const [name, value] of Object.entries(fields)) {
     const [kind = '', field] = name.split('.');
@@ -232,7 +221,7 @@ async function stateIn(credential: Credential) {
   }
   // The line of waiters is Redis's alone; nobody waits here.
   delete account.waiting;
-  const { atMs, requests, tokens } = await redis.hgetall(`infill:fixed:${holderKeyOf(credential)}`);
+  const { atMs, requests, tokens } = await store.redis.hgetall(`infill:fixed:${holderKeyOf(credential)}`);
   const fixed = atMs && { atMs: Number(atMs), requests: Number(requests), tokens: Number(tokens) };
   return { account: 'bornMs' in account ? account : null, fixed: fixed || null };
 }

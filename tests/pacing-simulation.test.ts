@@ -1,25 +1,11 @@
 /** A provider, callers and time itself are simulated; Redis and the pacers are real. */
-import { Redis } from 'ioredis';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { ProviderLimits } from '../src/core/provider-limits.ts';
 import { createPacer, type Pacer, type Reservation } from '../src/pacing/pacer.ts';
 import { CLOCK, credentialOf, MODEL, NO_LIMITS, randomFrom, START_MS } from './support/pacing.ts';
-import { createTestRedis, type TestService } from './support/services.ts';
+import { useRedis } from './support/redis.ts';
 
-let service: TestService;
-let redis: Redis;
-
-beforeAll(async () => {
-  service = await createTestRedis();
-  redis = new Redis(service.url);
-});
-afterAll(async () => {
-  await redis.quit();
-  await service.close();
-});
-beforeEach(async () => {
-  await redis.flushdb();
-});
+const store = useRedis();
 
 describe.each([16, 40])('%i callers on 3 workers', (callers) => {
   test('use at least 95% of 60 requests a minute and are refused less than once in 100', async () => {
@@ -112,7 +98,7 @@ async function simulate(options: Options) {
   const { requestsLimit, tokensLimit, callers, minutes, tokens = [500, 3_000] } = options;
   const random = randomFrom(callers * 31 + requestsLimit);
   const between = (low: number, high: number) => low + random() * (high - low);
-  const pacers = [1, 2, 3].map(() => createPacer(redis, { clockKey: CLOCK, random }));
+  const pacers = [1, 2, 3].map(() => createPacer(store.redis, { clockKey: CLOCK, random }));
   const events: { atMs: number; run: () => Promise<void> }[] = [];
   const calls: Call[] = [];
   const waits: number[] = [];
@@ -166,7 +152,7 @@ async function simulate(options: Options) {
     const event = events.shift();
     if (event === undefined || event.atMs > endMs) break;
     nowMs = event.atMs;
-    await redis.set(CLOCK, nowMs);
+    await store.redis.set(CLOCK, nowMs);
     await event.run();
   }
   return figures(calls, waits, { requests: requestsLimit, tokens: tokensLimit }, minutes);

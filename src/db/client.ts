@@ -15,8 +15,6 @@ export type Db = PgDatabase<
 
 export type Database = {
   readonly db: Db;
-  /** Resolves when Postgres answered; rejects when it cannot be reached. */
-  ping(): Promise<void>;
   /** Waits for statements under way, at most `CLOSE_SECONDS_MAX`, then cuts. */
   close(): Promise<void>;
 };
@@ -63,7 +61,6 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
 
   return {
     db: drizzle(withSafeTransactions(client)) as unknown as Db,
-    ping: async () => void (await client`SELECT 1`),
     close: () => client.end({ timeout: CLOSE_SECONDS_MAX }),
   };
 }

@@ -1,9 +1,8 @@
-import { Redis } from 'ioredis';
-import { afterAll, beforeAll, beforeEach } from 'vitest';
+import { beforeEach } from 'vitest';
 import type { Credential } from '../../src/core/credential.ts';
 import { createPacer, type Pacer, type Reservation, type Wait } from '../../src/pacing/pacer.ts';
 import { CLOCK, MODEL, NO_LIMITS, START_MS } from './pacing.ts';
-import { createTestRedis, type TestService } from './services.ts';
+import { useRedis } from './redis.ts';
 
 export const SMALL = { inputs: 1, bytes: 300 };
 export const LIMITS = {
@@ -18,36 +17,26 @@ export type PacerSetup = ReturnType<typeof usePacer>;
 
 /** Gives each test an empty Redis with a clock that only the test moves, and words to speak of it. */
 export function usePacer() {
-  let service: TestService;
-  let redis: Redis;
+  const store = useRedis();
   let pacer: Pacer;
   let nowMs = START_MS;
 
-  beforeAll(async () => {
-    service = await createTestRedis();
-    redis = new Redis(service.url);
-  });
-  afterAll(async () => {
-    await redis.quit();
-    await service.close();
-  });
   beforeEach(async () => {
-    await redis.flushdb();
     await setClock(START_MS);
     pacer = newPacer();
   });
 
   /** A pacer as another process would have it: it shares Redis and nothing else. */
   function newPacer(): Pacer {
-    return createPacer(redis, { clockKey: CLOCK, random: () => 0 });
+    return createPacer(store.redis, { clockKey: CLOCK, random: () => 0 });
   }
   async function setClock(atMs: number): Promise<void> {
     nowMs = atMs;
-    await redis.set(CLOCK, atMs);
+    await store.redis.set(CLOCK, atMs);
   }
   return {
     get redis() {
-      return redis;
+      return store.redis;
     },
     get pacer() {
       return pacer;
