@@ -1,8 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type Json, type System, startSystem, wrongRows } from './support/system.ts';
+import { ALL_ATTEMPTS_MS, type Json, type System, startSystem, wrongRows } from './support/system.ts';
 
-/** Eight attempts, half a second doubling between them, are over in about a minute. */
-const ALL_ATTEMPTS_MS = 150_000;
 const TENANTS = ['acme', 'globex', 'hooli'];
 
 let system: System;

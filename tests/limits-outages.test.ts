@@ -1,6 +1,14 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Fault } from '../dev/openai-server/faults.ts';
-import { isRealPostgres, type Row, type System, startSystem, until, wrongRows } from './support/system.ts';
+import {
+  ALL_ATTEMPTS_MS,
+  isRealPostgres,
+  type Row,
+  type System,
+  startSystem,
+  until,
+  wrongRows,
+} from './support/system.ts';
 
 let system: System;
 const SLOTS = 16;
@@ -152,28 +160,32 @@ describe('a malformed answer', () => {
     expect(await written()).toEqual([]);
   });
 
-  test('that comes for ever leaves its rows missing and says why, and a retry fills them', async () => {
-    await system.addRows(notes('acme', 8));
-    const fault = system.openai.faults.add({
-      when: { textIncludes: 'acme note 1' },
-      action: { kind: 'zeros' },
-    });
+  test(
+    'that comes for ever leaves its rows missing and says why, and a retry fills them',
+    async () => {
+      await system.addRows(notes('acme', 8));
+      const fault = system.openai.faults.add({
+        when: { textIncludes: 'acme note 1' },
+        action: { kind: 'zeros' },
+      });
 
-    const runId = await start('?batchSize=4');
-    const run = await system.settled(runId, 60_000);
-    expect(run).toMatchObject({
-      status: 'incomplete',
-      rows: { embedded: 7, failed: 1, quarantined: 0, remaining: 1 },
-    });
-    expect(run.reason).toContain('answer_all_zero');
-    expect(wrongRows(await written())).toEqual([]);
+      const runId = await start('?batchSize=4');
+      const run = await system.settled(runId, ALL_ATTEMPTS_MS);
+      expect(run).toMatchObject({
+        status: 'incomplete',
+        rows: { embedded: 7, failed: 1, quarantined: 0, remaining: 1 },
+      });
+      expect(run.reason).toContain('answer_all_zero');
+      expect(wrongRows(await written())).toEqual([]);
 
-    system.openai.faults.clear(fault);
-    await system.call('POST', `/api/v1/admin/backfill-embeddings/${runId}/retry`);
-    expect(await system.settled(runId)).toMatchObject({
-      status: 'succeeded',
-      rows: { embedded: 8, failed: 0 },
-    });
-    expect(wrongRows(await system.rows())).toEqual([]);
-  }, 120_000);
+      system.openai.faults.clear(fault);
+      await system.call('POST', `/api/v1/admin/backfill-embeddings/${runId}/retry`);
+      expect(await system.settled(runId)).toMatchObject({
+        status: 'succeeded',
+        rows: { embedded: 8, failed: 0 },
+      });
+      expect(wrongRows(await system.rows())).toEqual([]);
+    },
+    ALL_ATTEMPTS_MS + 60_000,
+  );
 });

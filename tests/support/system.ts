@@ -11,6 +11,8 @@ import {
   type OpenAiServerOptions,
   startOpenAiServer,
 } from '../../dev/openai-server/server.ts';
+import { backoffCeilingMs } from '../../src/core/backoff.ts';
+import { BATCH_ATTEMPTS_MAX, BATCH_BACKOFF_MS } from '../../src/queue/jobs.ts';
 import { type Proxies, startBetween } from './between.ts';
 import { addNotes, createNotes, type NewNote } from './notes.ts';
 import { freePort, type Process, startProcess } from './process.ts';
@@ -22,6 +24,11 @@ export const PLATFORM_KEY = 'sk-planted-platform-key-0001';
 export const DIMENSIONS = 8;
 /** A second or two, but for a machine that has much else to do. */
 const START_MS_MAX = 60_000;
+const WORK_MS_MAX = 45_000;
+/** Longest that a batch takes to use up its attempts: every backoff as long as it may be, and time for the work. */
+export const ALL_ATTEMPTS_MS = Array.from({ length: BATCH_ATTEMPTS_MAX - 1 }, (_, index) =>
+  backoffCeilingMs(index + 1, BATCH_BACKOFF_MS),
+).reduce((sum, ceilingMs) => sum + ceilingMs, WORK_MS_MAX);
 export const MODEL = 'text-embedding-3-small';
 
 export type SystemOptions = {
