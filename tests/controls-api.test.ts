@@ -190,6 +190,20 @@ describe('retry', () => {
     expect(await system.run(runId)).toMatchObject({ status: 'cancelled', generation: 2 });
   });
 
+  test.each([['nobody'], ['acme&tenantId=nobody'], ['ACME']])(
+    'of a tenant that the run has not planned (%s) is refused, and changes nothing',
+    async (query) => {
+      const runId = await runAtWork();
+      await control(runId, 'cancel');
+      await system.settled(runId);
+
+      const answer = await control(runId, `retry?tenantId=${query}`);
+
+      expect(answer).toMatchObject({ status: 400, body: { errors: [{ field: 'tenantId' }] } });
+      expect(await system.run(runId)).toMatchObject({ status: 'cancelled', generation: 2 });
+    },
+  );
+
   test('waits for the other run of its target', async () => {
     const runId = await runAtWork();
     await control(runId, 'cancel');

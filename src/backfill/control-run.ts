@@ -2,6 +2,7 @@
 import { canMove, isSettled, type RunStatus } from '../core/run.ts';
 import { recordAudit } from '../db/audit.ts';
 import type { Db } from '../db/client.ts';
+import { findUnplannedTenant } from '../db/run-tenants.ts';
 import {
   isTargetTaken,
   moveRun,
@@ -47,7 +48,7 @@ export async function controlRun(
 ): Promise<ControlOutcome> {
   const run = await readRun(deps.db, runId);
   if (run === undefined) return { kind: 'unknown' };
-  const foreign = tenantIds?.find((tenantId) => run.tenantIds?.includes(tenantId) === false);
+  const foreign = await findForeignTenant(deps.db, run, tenantIds ?? []);
   if (foreign !== undefined) return { kind: 'foreign', run, tenantId: foreign };
   const { to, done, past } = CONTROLS[control];
   if ((done as readonly RunStatus[]).includes(run.status)) return { kind: 'accepted', run, changed: false };
@@ -77,6 +78,18 @@ export async function controlRun(
     return controlRun(deps, runId, control, { actor, tenantIds: tenantIds ?? null });
   await enqueueRun(deps.queues, { runId, generation }, run.target);
   return { kind: 'accepted', run: (await readRun(deps.db, runId)) ?? run, changed: true };
+}
+
+/** A tenant that nothing of the run can be for: planned for it, the run would settle again with nothing done. */
+async function findForeignTenant(
+  db: Db,
+  run: RunRecord,
+  tenantIds: readonly string[],
+): Promise<string | undefined> {
+  const { tenantIds: own } = run;
+  if (own !== null) return tenantIds.find((tenantId) => !own.includes(tenantId));
+  // A run that ended before it was planned knows no tenants yet.
+  return run.tenantsTotal === 0 ? undefined : findUnplannedTenant(db, run.runId, tenantIds);
 }
 
 /** Resume is for runs that paused, retry for runs that settled; the table of transitions does not tell them apart. */

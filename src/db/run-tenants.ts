@@ -81,6 +81,20 @@ export async function listOpenTenants(db: Db, runId: string): Promise<string[]> 
   return rows.map((row) => row.tenantId);
 }
 
+/** The first of `tenantIds` that the run has not planned; undefined when it has planned them all. */
+export async function findUnplannedTenant(
+  db: Db,
+  runId: string,
+  tenantIds: readonly string[],
+): Promise<string | undefined> {
+  const rows = await db.execute<{ tenantId: string }>(sql`
+    SELECT wanted.tenant_id AS "tenantId" FROM unnest(${sql.param(tenantIds)}::text[]) AS wanted (tenant_id)
+     WHERE NOT EXISTS (
+       SELECT FROM infill.run_tenants t WHERE t.run_id = ${runId} AND t.tenant_id = wanted.tenant_id)
+     LIMIT 1`);
+  return rows[0]?.tenantId;
+}
+
 export async function readRunTenant(
   db: Db,
   runId: string,

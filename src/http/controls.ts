@@ -120,8 +120,9 @@ function changeRoute(app: AdminApp, { db, targets }: ControlRoutesDeps): void {
       const model = targets.get(before.target)?.model;
       if (typeof request.body.maxCostUsd === 'number' && model !== undefined) assertPriceKnown(model);
       if (!(await changeRun(db, runId, request.body))) {
-        throw new Problem('status_forbids', `A run that is ${before.status} cannot be changed.`, {
-          extras: { runId, runStatus: before.status },
+        const { status } = (await readRun(db, runId)) ?? before;
+        throw new Problem('status_forbids', `A run that is ${status} cannot be changed.`, {
+          extras: { runId, runStatus: status },
         });
       }
       await recordAudit(db, {
