@@ -4,7 +4,7 @@ import { Redis } from 'ioredis';
 import { QUEUES } from '../src/queue/jobs.ts';
 import { residentMiB } from './process-figures.ts';
 import { median, printTable, quantile, round } from './report.ts';
-import { addRows, inWorld } from './world.ts';
+import { addRows, freePort, inWorld } from './world.ts';
 
 const CASES = [
   { rows: 5_000, dimensions: 256 },
@@ -27,6 +27,7 @@ export async function memory(): Promise<void> {
       'median, MiB',
       'p95, MiB',
       'last tenth, MiB',
+      'heap in use, MiB',
       'jobs not ended, most',
       'jobs in Redis, most',
       'Redis, MiB at most',
@@ -36,7 +37,9 @@ export async function memory(): Promise<void> {
 }
 
 async function measure(count: number, dimensions: number): Promise<(string | number)[]> {
-  return inWorld({ workers: 1, slots: 16, dimensions }, async (world) => {
+  const port = String(await freePort());
+  const options = { workers: 1, slots: 16, dimensions, env: { WORKER_PORT: port } };
+  return inWorld(options, async (world) => {
     const pid = world.workers[0]?.pid ?? 0;
     const redis = new Redis(world.redisUrl, { maxRetriesPerRequest: null });
     const queues = Object.values(QUEUES).map((name) => new Queue(name, { connection: redis }));
@@ -45,11 +48,13 @@ async function measure(count: number, dimensions: number): Promise<(string | num
 
     const atStart = residentMiB(pid);
     const resident: number[] = [];
+    const heap: number[] = [];
     let unended = 0;
     let jobs = 0;
     let redisMiB = 0;
     const run = await world.settled(await world.start(`?batchSize=${BATCH_ROWS}`), async () => {
       resident.push(residentMiB(pid));
+      heap.push(await heapInUseMiB(port));
       const counts = await Promise.all(queues.map((queue) => queue.getJobCounts()));
       const all = counts.flatMap((count) => Object.entries(count));
       const sum = (entries: [string, number][]) => entries.reduce((total, [, jobs]) => total + jobs, 0);
@@ -63,7 +68,15 @@ async function measure(count: number, dimensions: number): Promise<(string | num
     await Promise.all(queues.map((queue) => queue.close()));
     redis.disconnect();
     const lastTenth = resident.slice(-Math.max(1, Math.round(resident.length / 10)));
-    const figures = [atStart, median(resident), quantile(resident, 0.95), median(lastTenth)];
+    // Its least, right after a collection, is what is really needed.
+    const inUse = Math.min(...heap.slice(Math.floor(heap.length / 2)));
+    const figures = [atStart, median(resident), quantile(resident, 0.95), median(lastTenth), inUse];
     return [count, dimensions, ...figures.map((figure) => round(figure)), unended, jobs, round(redisMiB, 1)];
   });
+}
+
+async function heapInUseMiB(port: string): Promise<number> {
+  const metrics = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+  const [, bytes] = /^nodejs_heap_size_used_bytes (\S+)$/m.exec(metrics) ?? [];
+  return Number(bytes) / 1_048_576;
 }

@@ -126,6 +126,8 @@ async function openWorld(options: WorldOptions, opened: (() => Promise<unknown>)
     WORKER_PORT: '0',
     WORKER_CONCURRENCY: String(options.slots),
     SHUTDOWN_GRACE_MS: '3000',
+    // As the images have it.
+    NODE_OPTIONS: '--max-semi-space-size=16',
     ...options.env,
   };
   const startProcess = async (name: string, entry: string, readyEvent: string) => {
@@ -197,7 +199,7 @@ function target(dimensions: number) {
   };
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const address = server.address();

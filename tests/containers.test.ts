@@ -208,6 +208,14 @@ describe.each(['api', 'worker'] as const)('Dockerfile.%s', (name) => {
     expect(lastOf(image, 'USER').args).toEqual(['node']);
   });
 
+  test('bounds the young part of its heap, as npm start does', () => {
+    const { scripts } = JSON.parse(readFileSync(join(REPOSITORY, 'package.json'), 'utf8'));
+    const option = '--max-semi-space-size=16';
+
+    expect(lastOf(image, 'ENV').args).toContain(`NODE_OPTIONS=${option}`);
+    expect(scripts[`start:${name}`]).toBe(`node ${option} src/${name}.ts`);
+  });
+
   test('its process gets the signals itself', () => {
     expect(execForm(lastOf(image, 'CMD'))).toEqual(['node', `src/${name}.ts`]);
     expect(existsSync(join(REPOSITORY, `src/${name}.ts`))).toBe(true);
