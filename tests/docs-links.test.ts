@@ -79,8 +79,9 @@ describe('routes', async () => {
 describe('names', () => {
   test.each([...pages.keys()])('of variables in %s are those of the configuration', (path) => {
     const { toFillIn, shown } = readEnvExample();
-    // Refused, ignored, or of the tests.
+    // Refused, ignored, of the tests, or Node's own.
     const others = [
+      'NODE_OPTIONS',
       'OPENAI_CUSTOM_HEADERS',
       'OPENAI_ORG_ID',
       'OPENAI_PROJECT_ID',
