@@ -79,6 +79,7 @@ describe('an operator', () => {
       'the run says why it holds',
     );
 
+    await until(async () => system.output().includes('"tenant_held"'), 'the log says so, too');
     // What holds one tenant is not taken back by another that goes on.
     expect(system.output().match(/"tenant_held"/g)).toHaveLength(1);
     expect((await system.rows()).filter(({ embedding }) => embedding !== null)).toHaveLength(20);

@@ -223,7 +223,10 @@ test('a job of a newer version is left alone: it is neither run nor failed', asy
     failed: undefined,
     data: { v: 99, wanted: 'something new' },
   });
-  expect(workers.some((worker) => worker.output().includes('"job_of_unknown_version"'))).toBe(true);
+  await until(
+    async () => workers.some((worker) => worker.output().includes('"job_of_unknown_version"')),
+    'a worker says so',
+  );
   await queue.remove(job.id ?? '');
   await queue.close();
   redis.disconnect();
