@@ -36,7 +36,9 @@ export function controlRoutes(deps: ControlRoutesDeps) {
 
 function controlRoute(app: AdminApp, deps: ControlRoutesDeps, control: Control): void {
   const tenants = {
-    tenantId: repeated(z.string().min(1).max(200), TENANTS_MAX).describe('Only these tenants of the run. Repeatable.'),
+    tenantId: repeated(z.string().min(1).max(200), TENANTS_MAX).describe(
+      'Only these tenants of the run. Repeatable.',
+    ),
   };
   app.post(
     `/backfill-embeddings/:runId/${control}`,
