@@ -1,4 +1,6 @@
+import { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { QUEUES } from '../src/queue/jobs.ts';
 import {
   isRealPostgres,
   jsonBody,
@@ -10,11 +12,16 @@ import {
 } from './support/system.ts';
 
 let system: System;
+let redis: Redis;
 
 beforeAll(async () => {
   system = await startSystem({ env: { WORKER_CONCURRENCY: '4' } });
+  redis = new Redis(system.redisUrl);
 });
-afterAll(() => system?.close());
+afterAll(async () => {
+  await redis?.quit();
+  await system?.close();
+});
 beforeEach(async () => {
   await system.sql`TRUNCATE notes, infill.quarantined_rows, infill.tenant_credentials`;
   system.openai.setLatency({ fixedMs: 0 });
@@ -41,6 +48,12 @@ async function withoutWorker<T>(act: () => Promise<T>): Promise<T> {
   await system.startWorker();
   return result;
 }
+
+/** Batches that were admitted and have not ended. */
+const admitted = async (runId: string): Promise<number> =>
+  (
+    await system.sql`SELECT sum(admitted - ended)::int AS batches FROM infill.run_tenants WHERE run_id = ${runId}`
+  )[0]?.['batches'];
 
 const billedTokens = () => system.openai.ledger.summary().billedTokens;
 
@@ -175,17 +188,19 @@ describe('a switch', () => {
       (await system.run(runId)).message.includes(`switched ${says} off (the disk is full)`);
     await until(isHeld, 'the run says that it is on hold');
     // Not the provider's count of calls: it is zero between two batches, too.
-    const underWay = async () =>
-      (
-        await system.sql`SELECT sum(admitted - ended)::int AS batches FROM infill.run_tenants WHERE run_id = ${runId}`
-      )[0]?.['batches'];
-    await until(async () => (await underWay()) === 0, 'what was under way is through');
+    const inHand = () => redis.llen(`bull:${QUEUES.batches}:active`);
+    await until(async () => (await inHand()) === 0, 'what was in hand is through');
+    expect(await admitted(runId), 'batches that were admitted before wait, too').toBeGreaterThan(0);
     if (body.scope === 'tenant') {
       const globex = async () =>
         (await system.listed(runId, 'tenants')).find((part) => part.tenantId === 'globex');
       await until(async () => (await globex()).status === 'succeeded', 'the other tenant is done');
     }
     const sent = system.openai.ledger.entries.length;
+    // What comes to look whether it may go on sends nothing.
+    const looks = async () => (await redis.xlen(`bull:${QUEUES.batches}:events`)) as number;
+    const looked = await looks();
+    await until(async () => (await looks()) > looked + 2, 'batches look whether they may go on');
     expect(system.openai.ledger.summary().billedInputs).toBeLessThan(rows);
     expect(await system.run(runId)).toMatchObject({ status: 'running' });
     const { body: listed } = await system.call('GET', '/api/v1/admin/switches');
@@ -230,14 +245,26 @@ describe('a change of a run', () => {
     expect(system.openai.ledger.inFlightMax).toBe(1);
   });
 
-  test('is refused when the run is settled, or when nothing that may change is named', async () => {
+  test('is refused when the run is settled', async () => {
     const run = await system.backfill();
 
     expect(await patch(run.runId, { batchSize: 4 })).toMatchObject({
       status: 409,
       body: { runStatus: 'succeeded' },
     });
-    for (const body of [{}, { batchSize: 0 }, { window: 0 }, { maxTokens: -1 }, { maxCostUsd: 0 }])
-      expect((await patch(run.runId, body)).status, JSON.stringify(body)).toBe(400);
+  });
+
+  test.each([
+    [{}, 'body'],
+    [{ batchSize: 0 }, 'batchSize'],
+    [{ batchSize: 2_049 }, 'batchSize'],
+    [{ batchSize: 5, batch: 10 }, 'batch'],
+    [{ window: 0 }, 'window'],
+    [{ maxTokens: -1 }, 'maxTokens'],
+    [{ maxCostUsd: 0 }, 'maxCostUsd'],
+  ])('is checked: %j', async (body, field) => {
+    const answer = await patch('00000000-0000-4000-8000-000000000000', body);
+
+    expect(answer).toMatchObject({ status: 400, body: { errors: [{ field }] } });
   });
 });

@@ -27,8 +27,7 @@ export async function admit(
   target: CheckedTarget,
 ): Promise<Admission> {
   if (capReached(run) !== null) return { batches: 0, held: null };
-  const answer = await deps.gate(run.target, key.tenantId);
-  await noteHold(deps, run, key, answer);
+  const answer = await askGate(deps, run, key);
   if (answer.kind === 'held') return { batches: 0, held: answer.reason };
 
   const share = run.window ?? (await deps.windowOf(key.tenantId));
@@ -43,6 +42,13 @@ export async function admit(
   }
   if (batches.length > 0) await enqueueBatches(deps.queues, batches);
   return { batches: batches.length, held: null };
+}
+
+/** Asks whether the database and the operator let a tenant go on, and shows on its run why not. */
+export async function askGate(deps: PlanDeps, run: RunRecord, key: RunTenantKey): Promise<GateAnswer> {
+  const answer = await deps.gate(run.target, key.tenantId);
+  await noteHold(deps, run, key, answer);
+  return answer;
 }
 
 /** Shows why a tenant holds or goes slowly, and takes that away again. */

@@ -6,7 +6,7 @@ import type { RunRecord } from '../db/runs.ts';
 import { type MissingRow, readBatchRows } from '../db/target-rows.ts';
 import { noIds } from '../db/target-sql.ts';
 import type { RunBatch } from '../queue/jobs.ts';
-import { admit } from './admit.ts';
+import { admit, askGate } from './admit.ts';
 import { type Attempt, type BatchContext, currentRun } from './batch-context.ts';
 import { type BatchDeps, readyTarget } from './deps.ts';
 import { embedRows } from './embed-rows.ts';
@@ -15,7 +15,9 @@ import { failRun, stopTenant } from './settle.ts';
 export type BatchOutcome =
   | 'done'
   /** The run stops, was planned anew, or the tenant was stopped: nothing was sent. */
-  | 'left';
+  | 'left'
+  /** The operator or the database holds the tenant: nothing was sent, and it is to be called again a little later. */
+  | 'held';
 
 /**
  * Embeds one batch: reads its rows, sends what is still missing, writes what comes back, and admits the next.
@@ -34,6 +36,8 @@ export async function runBatch(
 ): Promise<BatchOutcome> {
   const run = await currentRun(deps, batch);
   if (run === undefined) return 'left';
+  // Asked again, since it was admitted: a switch that let through what is on Redis would not stop the spending.
+  if ((await askGate(deps, run, batch)).kind === 'held') return 'held';
   const target = await readyTarget(deps, run.target);
 
   if (!(await isBatchEnded(deps.db, batch))) {

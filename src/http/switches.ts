@@ -48,7 +48,7 @@ export function switchRoutes({ db, targets }: { db: Db; targets: ReadonlyMap<str
         schema: {
           summary: 'Hold everything, a target or a tenant; or let it go on',
           description:
-            'Takes effect within seconds: batches in hand go on to their end, no new one starts. May be repeated.',
+            'Takes effect at once: batches in hand go on to their end, no other starts, whether it is on Redis yet or not. May be repeated.',
           body: SwitchBody,
           response: { 200: SwitchesShape },
         },

@@ -45,7 +45,7 @@ const STALLED_CHECK_MS = 5_000;
 const STALLED_MAX = 5;
 /** How long a job stays away from a database that is away or busy. */
 const DATABASE_PAUSE_MS = 2_000;
-/** How often a held tenant looks whether it may go on. */
+/** How often a held tenant, or batch, looks whether it may go on. */
 const HELD_POLL_MS = 3_000;
 /** How often a stopping run looks whether its batches in hand have ended. */
 const STOPPING_POLL_MS = 300;
@@ -122,8 +122,9 @@ async function onRunJob(deps: WorkersDeps, job: Job, token: string): Promise<str
     await deps.progress.report(payload.runId);
     if (outcome.kind === 'ended') return outcome.as;
     await job.updateData({ ...job.data, step: 'settle' });
-    await waitForChildren(job, token);
   }
+  // Also of a job that died on its way to wait: settled now, its tenants would be cut off in the middle of their work.
+  await waitForChildren(job, token);
   const outcome = await settleFinishedRun(deps, payload);
   if (outcome === 'stopping') return comeAgain(job, token, STOPPING_POLL_MS);
   await deps.progress.report(payload.runId);
@@ -160,17 +161,16 @@ async function onBatchJob(deps: WorkersDeps, job: Job, token: string, signal: Ab
     sequence: batch.sequence,
     attempt: attempt.number,
   };
-  try {
-    const outcome = await runBatch(deps, batch, attempt, signal);
-    deps.metrics.batches.inc({ outcome });
-    deps.log.info({ ...context, outcome }, 'batch_ended');
-    await deps.progress.report(batch.runId, batch.tenantId);
-    return outcome;
-  } catch (error) {
+  const outcome = await runBatch(deps, batch, attempt, signal).catch((error: unknown) => {
     deps.metrics.batches.inc({ outcome: error instanceof EmbedError ? error.code : 'error' });
     deps.log.warn({ ...context, err: error }, 'batch_not_ended');
     return settleFailure(error, job, token);
-  }
+  });
+  if (outcome === 'held') return comeAgain(job, token, HELD_POLL_MS);
+  deps.metrics.batches.inc({ outcome });
+  deps.log.info({ ...context, outcome }, 'batch_ended');
+  await deps.progress.report(batch.runId, batch.tenantId);
+  return outcome;
 }
 
 /** How long a job of a version that this worker does not know waits for one that does. */

@@ -140,8 +140,8 @@ async function runTurn(job: MemoryJob, deps: BatchDeps): Promise<End> {
     if (outcome.kind === 'again') return 'again';
     if (outcome.kind === 'ended') return 'completed';
     job.data.step = 'settle';
-    return 'waiting-children';
   }
+  if (job.pending.size > 0) return 'waiting-children';
   return (await settleFinishedRun(deps, payload)) === 'stopping' ? 'again' : 'completed';
 }
 
@@ -157,6 +157,6 @@ async function tenantTurn(job: MemoryJob, deps: BatchDeps): Promise<End> {
 
 async function batchTurn(job: MemoryJob, deps: BatchDeps): Promise<End> {
   const attempt = { number: job.attemptsMade + 1, isLast: job.attemptsMade + 1 >= job.attemptsMax };
-  await runBatch(deps, job.data as RunBatch, attempt, new AbortController().signal);
-  return 'completed';
+  const outcome = await runBatch(deps, job.data as RunBatch, attempt, new AbortController().signal);
+  return outcome === 'held' ? 'again' : 'completed';
 }
