@@ -92,3 +92,29 @@ describe('an operator', () => {
     expect(await metrics()).toContain('infill_missing_rows{target="notes"} 0\n');
   });
 });
+
+describe('a move that the status does not allow is a 409 that names the status:', () => {
+  const expectForbidden = async (runId: string, control: string, runStatus: string) => {
+    const answer = await system.call('POST', `${BACKFILLS}/${runId}/${control}`);
+    expect(answer).toMatchObject({
+      status: 409,
+      body: { type: '/docs/problems#status_forbids', runStatus, runId },
+    });
+    expect(answer.body.detail).toBe(`A run that is ${runStatus} cannot take a ${control}.`);
+    expect(await system.run(runId)).toMatchObject({ status: runStatus });
+  };
+
+  test.each(['pause', 'resume', 'cancel', 'retry'])('%s of a run that succeeded', async (control) => {
+    const { runId } = await system.backfill();
+
+    await expectForbidden(runId, control, 'succeeded');
+  });
+
+  test('pause of a run that is cancelled', async () => {
+    const runId = await startSome(60);
+    await system.call('POST', `${BACKFILLS}/${runId}/cancel`);
+    await system.settled(runId);
+
+    await expectForbidden(runId, 'pause', 'cancelled');
+  });
+});

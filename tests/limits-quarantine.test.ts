@@ -4,20 +4,7 @@ import { isRealPostgres, jsonBody, type System, startSystem, wrongRows } from '.
 let system: System;
 
 beforeAll(async () => {
-  system = await startSystem({
-    targets: {
-      cut_notes: {
-        table: 'notes',
-        id: 'id',
-        tenant: 'tenant_id',
-        text: ['content'],
-        embedding: 'embedding',
-        model: 'text-embedding-3-small',
-        dimensions: 8,
-        onTooLong: 'truncate',
-      },
-    },
-  });
+  system = await startSystem();
 });
 afterAll(() => system?.close());
 beforeEach(async () => {
@@ -127,6 +114,40 @@ describe('a row that the provider refuses', () => {
     expect(outcomes).toEqual(Array.from({ length: 5 }, () => 'embedded'));
   });
 
+  test('stays counted and listed by a retry of its run that leaves it aside', async () => {
+    await system.addRows(notes(5, [1, 3]));
+    system.openai.setPoison([POISON]);
+    const { runId } = await system.backfill();
+    await system.sql`UPDATE notes SET content = 'an antidote' WHERE content = 'POISON 1'`;
+
+    await system.call('POST', `/api/v1/admin/backfill-embeddings/${runId}/retry`);
+    const run = await system.settled(runId);
+
+    expect(run).toMatchObject({
+      status: 'incomplete',
+      rows: { planned: 5, embedded: 4, quarantined: 1, remaining: 1 },
+    });
+    const rows = await system.listed(runId, 'rows');
+    expect(rows.filter(({ outcome }) => outcome === 'quarantined')).toMatchObject([
+      { tenantId: 'acme', reason: 'input_rejected' },
+    ]);
+    expect(rows).toHaveLength(5);
+  });
+
+  test.each(['', '&tenantId=acme'])('is told of by a later dry run, as by a real one: %s', async (query) => {
+    await system.addRows([...notes(5, [2]), { tenant: 'globex', text: 'POISON too' }]);
+    system.openai.setPoison([POISON]);
+    await system.backfill();
+    await system.addRows(notes(1));
+
+    const dry = await system.backfill(`?dryRun=true${query}`);
+    const real = await system.backfill(`?${query.slice(1)}`);
+
+    expect(dry).toMatchObject({ status: 'incomplete', rows: { embedded: 1 } });
+    expect(dry.reason).toContain('1 row is quarantined');
+    expect(real).toMatchObject({ status: dry.status, reason: dry.reason });
+  });
+
   test('is listed with its reason by a dry run, which sets nothing aside', async () => {
     await system.addRows(notes(5, [2]));
     system.openai.setPoison([POISON]);
@@ -232,40 +253,5 @@ describe('a request that is wrong whatever the row', () => {
 
     expect(await system.settled(failed.runId)).toMatchObject({ status: 'succeeded', rows: { embedded: 30 } });
     expect(wrongRows(await system.rows())).toEqual([]);
-  });
-});
-
-describe('a text of more tokens than the model takes', () => {
-  /** 9,000 tokens by the tokeniser and by the provider's estimate. */
-  const tooLong = Array.from({ length: 9_000 }, (_, index) => ['red', 'sea', 'sky'][index % 3]).join(' ');
-
-  test('is quarantined without being sent', async () => {
-    await system.addRows([...notes(5), { tenant: 'acme', text: tooLong }]);
-
-    const run = await system.backfill();
-
-    expect(run).toMatchObject({ status: 'incomplete', rows: { embedded: 5, quarantined: 1 } });
-    expect(await quarantined()).toMatchObject([{ code: 'input_too_long', message: null }]);
-    expect(system.openai.ledger.entries).toHaveLength(1);
-    expect(system.openai.ledger.entries[0]?.status).toBe(200);
-  });
-
-  test('is cut on a token border where the target says so, and marked as cut', async () => {
-    await system.addRows([...notes(5), { tenant: 'acme', text: tooLong }]);
-
-    const run = await system.backfill('?target=cut_notes');
-
-    expect(run).toMatchObject({ status: 'succeeded', rows: { embedded: 6, quarantined: 0, remaining: 0 } });
-    const sent = system.openai.ledger.entries
-      .flatMap((entry) => entry.texts)
-      .find((text) => text.startsWith('red'));
-    expect(sent?.length).toBeLessThan(tooLong.length);
-    expect(tooLong.startsWith(sent ?? 'nothing was sent')).toBe(true);
-    const [{ truncated }] = await system.sql<[{ truncated: string[] }]>`
-      SELECT truncated_ids AS truncated FROM infill.run_batches WHERE run_id = ${run.runId} AND cardinality(truncated_ids) > 0`;
-    const [{ id }] = await system.sql<
-      [{ id: string }]
-    >`SELECT id::text FROM notes WHERE length(content) > 10000`;
-    expect(truncated).toEqual([id]);
   });
 });

@@ -174,10 +174,12 @@ test('rows without a tenant are nobody’s to pay for: the run says how many the
 
   system.openai.ledger.reset();
 
+  const dry = await system.backfill('?target=nobodys&dryRun=true');
   const run = await fill('nobodys');
 
   expect(run).toMatchObject({ status: 'incomplete', rows: { planned: 1, embedded: 1, remaining: 2 } });
   expect(run.reason).toBe('2 missing rows have no tenant');
+  expect(dry).toMatchObject({ status: 'incomplete', reason: run.reason, rows: { embedded: 1 } });
   expect(system.openai.ledger.countOf('two')).toBe(0);
 });
 

@@ -106,9 +106,9 @@ function disturbances({ strikes, events }: Evidence): Span[] {
     const aftermathMs = AFTERMATH_MS[kind];
     return aftermathMs === undefined ? [] : [{ what: kind, fromMs, toMs: toMs + aftermathMs }];
   });
-  // A run that goes on before the batches in hand have ended is planned with their rows still missing.
+  // A failed run frees its target at once: the next run there finds the rows that it has in hand still missing.
   const replanned = events
-    .filter(({ action }) => action === 'run.resumed' || action === 'run.retried' || action === 'run.failed')
+    .filter(({ action }) => action === 'run.failed')
     .map(({ action, atMs }) => ({ what: action, fromMs: atMs, toMs: atMs + WRITE_MS }));
   return [...struck, ...replanned];
 }

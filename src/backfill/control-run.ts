@@ -38,7 +38,8 @@ const CONTROLS = {
  * Moves a run and plans it again: jobs of the generation before find out that they are stale. The one path of all
  * controls, since stopping is planning too: the plan of a run that is to stop waits for the batches in hand and settles.
  *
- * A retry may name the tenants it is for. When Redis does not take the job, the sweep enqueues it.
+ * A retry may name the tenants it is for; while one is at work, another for other tenants is forbidden, since it would be
+ * lost. When Redis does not take the job, the sweep enqueues it.
  */
 export async function controlRun(
   deps: Pick<PlanDeps, 'db' | 'queues'>,
@@ -51,13 +52,17 @@ export async function controlRun(
   const foreign = await findForeignTenant(deps.db, run, tenantIds ?? []);
   if (foreign !== undefined) return { kind: 'foreign', run, tenantId: foreign };
   const { to, done, past } = CONTROLS[control];
-  if ((done as readonly RunStatus[]).includes(run.status)) return { kind: 'accepted', run, changed: false };
+  if ((done as readonly RunStatus[]).includes(run.status)) {
+    const isCovered = control !== 'retry' || isPlannedFor(run, tenantIds ?? null);
+    return isCovered ? { kind: 'accepted', run, changed: false } : { kind: 'forbidden', run };
+  }
   if (!isAllowed(control, run.status)) return { kind: 'forbidden', run };
   const other = isSettled(run.status) ? await readUnsettledRun(deps.db, run.target) : undefined;
   if (other !== undefined && other.runId !== runId) return { kind: 'busy', run: other };
 
   const moving = deps.db.transaction(async (tx) => {
-    const plan = to === 'running' ? { planTenantIds: tenantIds ?? null } : {};
+    // A run that is resumed goes on with the tenants that it was planned for.
+    const plan = control === 'retry' ? { planTenantIds: tenantIds ?? null } : {};
     const moved = await moveRun(tx as unknown as Db, runId, to, { generation: run.generation, ...plan });
     if (!moved) return undefined;
     await recordAudit(tx as unknown as Db, {
@@ -90,6 +95,12 @@ async function findForeignTenant(
   if (own !== null) return tenantIds.find((tenantId) => !own.includes(tenantId));
   // A run that ended before it was planned knows no tenants yet.
   return run.tenantsTotal === 0 ? undefined : findUnplannedTenant(db, run.runId, tenantIds);
+}
+
+/** Whether a run at work is at work for all of `tenantIds`; null: for all of its tenants. */
+function isPlannedFor({ planTenantIds }: RunRecord, tenantIds: readonly string[] | null): boolean {
+  if (planTenantIds === null) return true;
+  return tenantIds?.every((tenantId) => planTenantIds.includes(tenantId)) ?? false;
 }
 
 /** Resume is for runs that paused, retry for runs that settled; the table of transitions does not tell them apart. */

@@ -1,17 +1,18 @@
 import { shareLimit } from '../core/allowance.ts';
 import type { CheckedTarget } from '../db/catalog.ts';
+import { keepQuarantined } from '../db/quarantine.ts';
 import { listOpenTenants, listUnsettledTenants, planTenants } from '../db/run-tenants.ts';
 import { moveRun, type RunRecord, readRun, recordPlan } from '../db/runs.ts';
 import { countCoverage, countWork, listTenantsWithGaps } from '../db/target-rows.ts';
 import { enqueueTenants } from '../queue/enqueue.ts';
 import type { PlanRun } from '../queue/jobs.ts';
 import type { PlanDeps } from './deps.ts';
-import { failRun, orFail, settleStopped } from './settle.ts';
+import { failRun, hasBatchInHand, orFail, settleStopped } from './settle.ts';
 
 /** Tenants counted and enqueued at a time: one statement of bounded length, one call to Redis. */
 const TENANTS_AT_ONCE = 500;
 
-/** How often a run that stops looks whether the batches in hand have ended, in milliseconds. */
+/** How often a run that stops, or begins anew, looks whether the batches in hand have ended, in milliseconds. */
 const STOP_POLL_MS = 300;
 
 export type PlanOutcome =
@@ -24,7 +25,8 @@ export type PlanOutcome =
  * Plans a run from the rows: finds the tenants with work and enqueues a job for each.
  *
  * The one way on after every interruption: resume, retry and recovery call it with the next generation. Safe to repeat
- * within a generation. A run that is to pause or to cancel comes here too, and stops as soon as no batch is in hand.
+ * within a generation. A run that is to pause or to cancel comes here too, and stops as soon as no batch is in hand; one
+ * that goes on waits for those of older generations.
  */
 export async function planRun(deps: PlanDeps, { runId, generation }: PlanRun): Promise<PlanOutcome> {
   const run = await readRun(deps.db, runId);
@@ -38,6 +40,9 @@ export async function planRun(deps: PlanDeps, { runId, generation }: PlanRun): P
     if (!(await moveRun(deps.db, runId, 'running', { generation })))
       return planRun(deps, { runId, generation });
   } else if (run.status !== 'running') return { kind: 'ended', as: 'stale' };
+
+  // What the generation before has in hand is paid for and about to be written: planned now, it would be paid for again.
+  if (await hasBatchInHand(deps, run, generation)) return { kind: 'again', inMs: STOP_POLL_MS };
 
   const state = await deps.inspect(run.target);
   if (state?.kind !== 'ready') {
@@ -80,7 +85,10 @@ async function planWork(deps: PlanDeps, run: RunRecord, target: CheckedTarget): 
   );
 
   for (let start = 0; start < withShare.length; start += TENANTS_AT_ONCE) {
-    await planTenants(deps.db, run, withShare.slice(start, start + TENANTS_AT_ONCE));
+    const some = withShare.slice(start, start + TENANTS_AT_ONCE);
+    await planTenants(deps.db, run, some);
+    const again = some.map(({ tenantId }) => tenantId);
+    if (run.generation > 1) await keepQuarantined(deps.db, target, run, again);
   }
   const plannedRows = withShare.reduce(
     (sum, { rows, allowance }) => sum + Math.min(rows, allowance ?? rows),

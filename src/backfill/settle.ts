@@ -101,18 +101,19 @@ async function endingOf(
   const tenants = await listRunTenants(deps.db, run.runId, { after: null, limit: 100_000 });
   const short = tenants.filter((tenant) => tenant.status !== 'succeeded');
   const left = coverage.missing + coverage.quarantined;
-  if (short.length === 0 && (run.dryRun || left === 0)) return { status: 'succeeded', reason: null };
+  if (short.length === 0 && left === 0) return { status: 'succeeded', reason: null };
 
   const counted = tenants.reduce((sum, tenant) => sum + (tenant.remaining ?? 0), 0);
   const nobodys = run.tenantIds === null ? await countWithoutTenant(deps.db, target) : 0;
   const others: string[] = [];
   if (nobodys > 0) others.push(`${nobodys} missing rows have no tenant`);
-  const rest = run.dryRun ? 0 : left - counted - nobodys;
+  const rest = left - counted - nobodys;
   if (rest > 0) {
     const quarantined = Math.min(rest, await countQuarantinedElsewhere(deps, target, coverage, tenants));
     if (quarantined > 0)
       others.push(quarantined === 1 ? '1 row is quarantined' : `${quarantined} rows are quarantined`);
-    const unplanned = rest - quarantined;
+    // Nor does a dry run fill those it has planned: what its limit left out is not what it fell short of.
+    const unplanned = run.dryRun ? 0 : rest - quarantined;
     if (unplanned > 0)
       others.push(`${unplanned} more missing rows belong to tenants that the run did not plan`);
   }
@@ -142,7 +143,7 @@ async function countQuarantinedElsewhere(
  * Returns false while one is: it finishes its request and writes what was paid for.
  */
 export async function settleStopped(deps: PlanDeps, run: RunRecord): Promise<boolean> {
-  if (await hasBatchInHand(deps, run.runId)) return false;
+  if (await hasBatchInHand(deps, run)) return false;
   if (run.status === 'pausing') {
     await moveRun(deps.db, run.runId, 'paused', { generation: run.generation });
     deps.log.info({ runId: run.runId }, 'run_paused');
@@ -228,7 +229,12 @@ async function settle(
   if (settled) deps.log.info({ runId: run.runId, status, reason, remaining }, 'run_settled');
 }
 
-async function hasBatchInHand({ queues }: PlanDeps, runId: string): Promise<boolean> {
+/** Whether a batch of a run is at work, of whatever generation or of one before `generation`. */
+export async function hasBatchInHand(
+  { queues }: PlanDeps,
+  { runId }: { runId: string },
+  generation = Number.POSITIVE_INFINITY,
+): Promise<boolean> {
   const active = await queues.batches.getActive();
-  return active.some((job) => job?.data?.runId === runId);
+  return active.some((job) => job?.data?.runId === runId && job.data.generation < generation);
 }

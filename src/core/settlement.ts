@@ -9,7 +9,7 @@ export type EndFacts = {
   readonly quarantined: number;
   /** Rows given up in this generation. */
   readonly failed: number;
-  /** Rows that this very run quarantined: all that a dry run can be measured by. */
+  /** Rows that this very run quarantined, or would have. */
   readonly quarantinedNow: number;
   /** Rows that a dry run has not been through: to it, none that it has is missing any less. */
   readonly unseen: number;
@@ -31,7 +31,8 @@ export function settlementOf(facts: EndFacts): { status: 'succeeded' | 'incomple
   const reasons: string[] = [];
   if (facts.failed > 0)
     reasons.push(`${rows(facts.failed)} failed (${facts.failureCodes.join(', ') || 'unknown'})`);
-  const quarantined = facts.dryRun ? facts.quarantinedNow : facts.quarantined;
+  // A dry run sets nothing aside: what it found comes to what was set aside before.
+  const quarantined = facts.quarantined + (facts.dryRun ? facts.quarantinedNow : 0);
   if (quarantined > 0) reasons.push(`${rows(quarantined)} ${isOrAre(quarantined)} quarantined`);
   const other = facts.dryRun ? facts.unseen : facts.missing - facts.failed;
   if (other > 0 && facts.cap !== null) reasons.push(facts.cap);

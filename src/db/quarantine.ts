@@ -1,6 +1,8 @@
 /** Statements on `infill.quarantined_rows`: rows whose text a provider refuses. */
 import { type SQL, sql } from 'drizzle-orm';
+import type { CheckedTarget } from './catalog.ts';
 import type { Db } from './client.ts';
+import { asId, idOf, isMissing, tableOf, textHashOf } from './target-sql.ts';
 
 export type QuarantinedRow = {
   readonly target: string;
@@ -56,6 +58,38 @@ export async function releaseQuarantined(db: Db, filter: QuarantineFilter): Prom
     sql`DELETE FROM infill.quarantined_rows WHERE ${matches(filter)} RETURNING 1`,
   );
   return rows.length;
+}
+
+/**
+ * Counts rows that older generations of a run set aside, and that are so still, in its present one: without them its
+ * figures would forget rows that it neither filled nor tries again.
+ *
+ * They are recorded as a batch of the number 0, which no other has. Safe to repeat: that record is made once.
+ */
+export async function keepQuarantined(
+  db: Db,
+  target: CheckedTarget,
+  { runId, generation }: { runId: string; generation: number },
+  tenantIds: readonly string[],
+): Promise<void> {
+  await db.execute(sql`
+    WITH aside AS (
+      SELECT q.tenant_id, array_agg(q.row_id ORDER BY q.row_id) AS ids, array_agg(q.code ORDER BY q.row_id) AS codes
+        FROM infill.quarantined_rows q JOIN ${tableOf(target)} ON ${idOf(target)} = ${asId(target, sql`q.row_id`)}
+       WHERE q.run_id = ${runId} AND q.target = ${target.name} AND q.tenant_id = ANY(${sql.param(tenantIds)}::text[])
+         AND q.model = ${target.model} AND q.text_hash = ${textHashOf(target)} AND ${isMissing(target)}
+         AND NOT EXISTS (SELECT FROM infill.run_batches b
+                          WHERE b.run_id = ${runId} AND b.tenant_id = q.tenant_id AND b.generation = ${generation} AND q.row_id = ANY(b.quarantined_ids))
+       GROUP BY q.tenant_id
+    ), kept AS (
+      INSERT INTO infill.run_batches (run_id, tenant_id, generation, sequence, through_id, quarantined_ids, quarantined_codes, ended_at)
+      SELECT t.run_id, t.tenant_id, t.generation, 0, '', aside.ids, aside.codes, now()
+        FROM aside JOIN infill.run_tenants t ON t.run_id = ${runId} AND t.tenant_id = aside.tenant_id
+       WHERE t.generation = ${generation}
+          ON CONFLICT DO NOTHING
+      RETURNING tenant_id, cardinality(quarantined_ids) AS rows)
+    UPDATE infill.run_tenants t SET quarantined = t.quarantined + kept.rows
+      FROM kept WHERE t.run_id = ${runId} AND t.tenant_id = kept.tenant_id AND t.generation = ${generation}`);
 }
 
 function matches({ target, tenantId, code, rowIds }: QuarantineFilter): SQL {

@@ -211,7 +211,7 @@ export type RowsCursor = {
 
 /**
  * What became of each row, in the order of tenant, generation, batch and place within it. A row that failed
- * or was quarantined in an older generation is left out: it was tried again, or counted anew.
+ * or was quarantined in an older generation is left out: it was tried again, or is among those of this one.
  */
 export async function listRowOutcomes(
   db: Db,

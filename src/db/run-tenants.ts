@@ -41,7 +41,7 @@ export type ClaimedRange = {
  * Puts tenants into a generation of a run, with nothing claimed yet, if the run is still running in it.
  *
  * Safe to repeat: a tenant that is in this generation already stays as it is. What older generations wrote stays counted;
- * what they failed at or quarantined is forgotten, since it is tried again or counted anew.
+ * what they failed at or quarantined is forgotten: it is tried again, or `keepQuarantined` counts it.
  */
 export async function planTenants(
   db: Db,
