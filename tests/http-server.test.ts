@@ -129,6 +129,29 @@ describe('an error', () => {
     }
   });
 
+  test.each([
+    ['JSON', 'application/json', '{"apiKey":"sk-planted"}'],
+    ['JSON that breaks off', 'application/json', '{"apiKey":"sk-planted'],
+    ['a form', 'application/x-www-form-urlencoded', 'dryRun=true'],
+    ['a type that cannot be read', 'garbage', 'dryRun=true'],
+    ['more than any route takes', 'application/json', JSON.stringify('x'.repeat(70_000))],
+  ])('is that 404 or 405 whatever the body is: %s', async (_name, type, payload) => {
+    const { app, secret } = await setup();
+    const ask = (method: 'POST' | 'PATCH', path: string, sent: Record<string, string>) =>
+      app.inject({ method, url: path, headers: { ...sent, 'content-type': type }, payload });
+
+    const outside = await ask('POST', '/nothing', {});
+    const unknown = await ask('POST', `${PREFIX}/nothing`, secret);
+    const wrong = await ask('PATCH', `${PREFIX}/credential/t1`, secret);
+    const stranger = await ask('PATCH', `${PREFIX}/credential/t1`, {});
+
+    expect([outside.statusCode, unknown.statusCode]).toEqual([404, 404]);
+    expect(wrong.json()).toMatchObject({ status: 405, type: '/docs/problems#method_not_allowed' });
+    expect(wrong.headers.allow).toBe('PUT');
+    expect(stranger.statusCode).toBe(401);
+    expect(stranger.headers.allow).toBeUndefined();
+  });
+
   test('is a problem too where the path or the request cannot be read', async () => {
     const { app, listen, secret } = await setup();
     const port = await listen();
