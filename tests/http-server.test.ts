@@ -58,6 +58,19 @@ describe('an empty body', () => {
     expect(await send(port, 'POST', `${PREFIX}/start`, json, '{}')).toBe(200);
   });
 
+  test.each(['garbage', 'form; charset=utf-8', '/', 'text/'])(
+    'may come in chunks of the content type %s, which something in it may not',
+    async (type) => {
+      const { listen, secret } = await setup();
+      const port = await listen();
+      const headers = { ...secret, 'transfer-encoding': 'chunked', 'content-type': type };
+
+      expect(await send(port, 'POST', `${PREFIX}/start`, headers, '')).toBe(200);
+      expect(await send(port, 'POST', `${PREFIX}/start`, headers, 'dryRun=true')).toBe(400);
+      expect(await send(port, 'PUT', `${PREFIX}/credential/t1`, headers, 'apiKey=planted')).toBe(415);
+    },
+  );
+
   test('is named as missing where a route needs one', async () => {
     const { app, secret } = await setup();
 
