@@ -2,10 +2,15 @@ import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { normalBaseUrl } from './core/base-url.ts';
 import { plainDecimal, plainWholeNumber } from './core/plain-number.ts';
+import { isPostgresUrl, isRedisUrl } from './core/service-url.ts';
 import { type Target, TargetsFile, toTargets } from './core/target.ts';
 
-const url = (protocols: string, expected: string) =>
-  z.string().regex(new RegExp(`^(${protocols})://.+`), { error: `expected ${expected}` });
+/** `isReadable` says whether whoever connects can take it apart: what cannot be would be found out later, one at a time. */
+function url(protocols: string, expected: string, isReadable = (text: string) => URL.canParse(text)) {
+  const pattern = new RegExp(`^(${protocols})://.+`);
+  const isUsable = (text: string) => pattern.test(text) && isReadable(text);
+  return z.string().refine(isUsable, { error: `expected ${expected}` });
+}
 
 function wholeNumber(min: number, max: number) {
   const error = `expected a whole number from ${min} to ${max}`;
@@ -30,8 +35,9 @@ const flagHelp = {
   DATABASE_URL: url(
     'postgres|postgresql',
     'a URL such as postgres://user:password@host:5432/database',
+    isPostgresUrl,
   ).describe('PostgreSQL with pgvector: holds the tables of the targets and the schema `infill`.'),
-  REDIS_URL: url('redis|rediss', 'a URL such as redis://host:6379').describe(
+  REDIS_URL: url('redis|rediss', 'a URL such as redis://host:6379', isRedisUrl).describe(
     'Redis for BullMQ, with `maxmemory-policy noeviction`.',
   ),
   ADMIN_SECRET: secret
