@@ -1,7 +1,6 @@
 /** `npm run start:api`: the admin API and Bull Board. Any number of these may run. */
-import { existsSync } from 'node:fs';
 import { Redis } from 'ioredis';
-import { ConfigError, readConfiguration } from './config.ts';
+import { ConfigError, loadEnvFile, readConfiguration } from './config.ts';
 import { type Db, openDatabase } from './db/client.ts';
 import { createInspector } from './db/inspector.ts';
 import { listRunTenants } from './db/run-tenants.ts';
@@ -31,7 +30,7 @@ const REDIS_COMMAND_MS_MAX = 5_000;
 const TENANTS_SHOWN_MAX = 200;
 
 async function main(): Promise<void> {
-  if (existsSync('.env')) process.loadEnvFile();
+  loadEnvFile(process.env);
   const { config, targets } = readConfiguration(process.env);
   const log = createLog({ level: config.log.level, name: 'infill-api', secrets: config.secrets });
   const stopping = new AbortController();
