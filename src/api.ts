@@ -79,10 +79,10 @@ async function main(): Promise<void> {
     routes: [
       backfillRoutes(routesDeps),
       controlRoutes(routesDeps),
-      credentialRoutes({ db, keys: config.keys, tryKey }),
-      quarantineRoutes({ db, targets }),
-      switchRoutes({ db, targets }),
-      targetRoutes({ db, inspect, targets }),
+      credentialRoutes({ ...routesDeps, keys: config.keys, tryKey }),
+      quarantineRoutes(routesDeps),
+      switchRoutes(routesDeps),
+      targetRoutes(routesDeps),
     ],
     readRun: (runId) => readRunView(db, runId),
   });
