@@ -1,7 +1,7 @@
 /** `npm run start:api`: the admin API and Bull Board. Any number of these may run. */
-import { existsSync } from 'node:fs';
 import { Redis } from 'ioredis';
-import { ConfigError, readConfiguration } from './config.ts';
+import { type Config, ConfigError, loadEnvFile, readConfiguration } from './config.ts';
+import { pacingRules } from './core/pacing-rules.ts';
 import { type Db, openDatabase } from './db/client.ts';
 import { createInspector } from './db/inspector.ts';
 import { listRunTenants } from './db/run-tenants.ts';
@@ -11,6 +11,7 @@ import { backfillRoutes } from './http/backfills.ts';
 import { observeBacklog } from './http/backlog-metrics.ts';
 import { controlRoutes } from './http/controls.ts';
 import { credentialRoutes } from './http/credentials.ts';
+import type { TargetRoutesDeps } from './http/estimate.ts';
 import { createRegistry } from './http/metrics.ts';
 import { quarantineRoutes } from './http/quarantine.ts';
 import type { RunView } from './http/run-page.ts';
@@ -20,6 +21,7 @@ import { switchRoutes } from './http/switches.ts';
 import { targetRoutes } from './http/targets.ts';
 import { createLog } from './log.ts';
 import { createOpenAiEmbedder } from './openai/embedder.ts';
+import { createPacer } from './pacing/pacer.ts';
 import { closeQueues, openQueues } from './queue/enqueue.ts';
 import { type Closeable, onSignals } from './shutdown.ts';
 
@@ -31,7 +33,7 @@ const REDIS_COMMAND_MS_MAX = 5_000;
 const TENANTS_SHOWN_MAX = 200;
 
 async function main(): Promise<void> {
-  if (existsSync('.env')) process.loadEnvFile();
+  loadEnvFile(process.env);
   const { config, targets } = readConfiguration(process.env);
   const log = createLog({ level: config.log.level, name: 'infill-api', secrets: config.secrets });
   const stopping = new AbortController();
@@ -80,10 +82,10 @@ async function main(): Promise<void> {
     routes: [
       backfillRoutes(routesDeps),
       controlRoutes(routesDeps),
-      credentialRoutes({ db, keys: config.keys, tryKey }),
-      quarantineRoutes({ db, targets }),
-      switchRoutes({ db, targets }),
-      targetRoutes({ db, inspect, targets }),
+      credentialRoutes({ ...routesDeps, keys: config.keys, tryKey }),
+      quarantineRoutes(routesDeps),
+      switchRoutes(routesDeps),
+      targetRoutes({ ...routesDeps, ...limitsDeps(config, redis) }),
     ],
     readRun: (runId) => readRunView(db, runId),
   });
@@ -97,6 +99,19 @@ async function main(): Promise<void> {
     const { model, dimensions } = firstTarget;
     await embedder.embed(credential, { texts: ['hello'], model, dimensions }, stopping.signal);
   }
+}
+
+/** What the time of an estimate is reckoned by. */
+function limitsDeps(
+  { keys, pacing }: Config,
+  redis: Redis,
+): Pick<TargetRoutesDeps, 'keys' | 'learnedLimits' | 'startFraction'> {
+  const pacer = createPacer(redis, { rules: pacingRules(pacing.startFraction) });
+  return {
+    keys,
+    learnedLimits: async (holder, model) => (await pacer.stateOf(holder, model)).limits,
+    startFraction: pacing.startFraction,
+  };
 }
 
 /** Null when there is no such run, also because `runId` is no UUID. */

@@ -1,11 +1,16 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { normalBaseUrl } from './core/base-url.ts';
 import { plainDecimal, plainWholeNumber } from './core/plain-number.ts';
+import { isPostgresUrl, isRedisUrl } from './core/service-url.ts';
 import { type Target, TargetsFile, toTargets } from './core/target.ts';
 
-const url = (protocols: string, expected: string) =>
-  z.string().regex(new RegExp(`^(${protocols})://.+`), { error: `expected ${expected}` });
+/** `isReadable` says whether whoever connects can take it apart: what cannot be would be found out later, one at a time. */
+function url(protocols: string, expected: string, isReadable = (text: string) => URL.canParse(text)) {
+  const pattern = new RegExp(`^(${protocols})://.+`);
+  const isUsable = (text: string) => pattern.test(text) && isReadable(text);
+  return z.string().refine(isUsable, { error: `expected ${expected}` });
+}
 
 function wholeNumber(min: number, max: number) {
   const error = `expected a whole number from ${min} to ${max}`;
@@ -30,8 +35,9 @@ const flagHelp = {
   DATABASE_URL: url(
     'postgres|postgresql',
     'a URL such as postgres://user:password@host:5432/database',
+    isPostgresUrl,
   ).describe('PostgreSQL with pgvector: holds the tables of the targets and the schema `infill`.'),
-  REDIS_URL: url('redis|rediss', 'a URL such as redis://host:6379').describe(
+  REDIS_URL: url('redis|rediss', 'a URL such as redis://host:6379', isRedisUrl).describe(
     'Redis for BullMQ, with `maxmemory-policy noeviction`.',
   ),
   ADMIN_SECRET: secret
@@ -130,6 +136,20 @@ export class ConfigError extends Error {
 }
 
 /**
+ * Adds what the file `.env` of the working directory says, if there is one, to the environment of this process.
+ *
+ * What is set already wins, but Node counts an empty variable as set: here it counts as unset, and the file's value is taken.
+ *
+ * @param env the environment of this process.
+ */
+export function loadEnvFile(env: NodeJS.ProcessEnv): void {
+  for (const name of Object.keys(Environment.shape)) {
+    if (env[name] === '') delete env[name];
+  }
+  if (existsSync('.env')) process.loadEnvFile();
+}
+
+/**
  * Reads the environment and the file of targets that it names.
  *
  * @throws {ConfigError} that lists the mistakes of both.
@@ -165,9 +185,7 @@ function attempt<Result>(read: () => Result): Result | ConfigError {
  * @throws {ConfigError} that lists every variable that is missing or malformed, and what was expected. Never shows a value.
  */
 export function parseConfig(env: NodeJS.ProcessEnv) {
-  const given = Object.fromEntries(
-    Object.entries(env).filter(([, value]) => value !== undefined && value !== ''),
-  );
+  const given = givenIn(env);
   // One of the two counts; what the other holds is nobody's mistake.
   const { AUTH_SECRET: second, ...withoutSecond } = given;
   const counting = given['ADMIN_SECRET'] === undefined ? given : withoutSecond;
@@ -192,9 +210,13 @@ export function parseConfig(env: NodeJS.ProcessEnv) {
  * @throws {ConfigError}
  */
 export function parseDatabaseUrl(env: NodeJS.ProcessEnv): string {
-  const parsed = Environment.pick({ DATABASE_URL: true }).safeParse(env, { reportInput: true });
+  const parsed = Environment.pick({ DATABASE_URL: true }).safeParse(givenIn(env), { reportInput: true });
   if (!parsed.success) throw new ConfigError(parsed.error.issues.map(mistakeOf));
   return parsed.data.DATABASE_URL;
+}
+
+function givenIn(env: NodeJS.ProcessEnv): Record<string, string | undefined> {
+  return Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''));
 }
 
 function mistakeOf(issue: z.core.$ZodIssue): string {

@@ -1,9 +1,8 @@
 /** `npm run migrate`: brings the schema `infill` up to date, and exits. */
-import { existsSync } from 'node:fs';
-import { ConfigError, parseDatabaseUrl } from './config.ts';
+import { ConfigError, loadEnvFile, parseDatabaseUrl } from './config.ts';
 import { migrate } from './db/migrate.ts';
 
-if (existsSync('.env')) process.loadEnvFile();
+loadEnvFile(process.env);
 
 try {
   await migrate(parseDatabaseUrl(process.env));

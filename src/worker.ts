@@ -1,12 +1,11 @@
 /** `npm run start:worker`: plans runs, embeds batches, settles, sweeps. Any number of these may run. */
 import { randomUUID } from 'node:crypto';
-import { existsSync } from 'node:fs';
 import { Redis } from 'ioredis';
 import type { Registry } from 'prom-client';
 import { CarefulWrites } from './backfill/careful-writes.ts';
 import { KeyGate } from './backfill/key-gate.ts';
 import { sweep } from './backfill/sweep.ts';
-import { type Config, ConfigError, readConfiguration } from './config.ts';
+import { type Config, ConfigError, loadEnvFile, readConfiguration } from './config.ts';
 import type { Credential } from './core/credential.ts';
 import { pacingRules } from './core/pacing-rules.ts';
 import type { Target } from './core/target.ts';
@@ -41,7 +40,7 @@ const SPARE_CONNECTIONS = 4;
 const CONNECTIONS_MAX = 20;
 
 async function main(): Promise<void> {
-  if (existsSync('.env')) process.loadEnvFile();
+  loadEnvFile(process.env);
   const { config, targets } = readConfiguration(process.env);
   const workerId = randomUUID();
   const log = createLog({ level: config.log.level, name: 'infill-worker', secrets: config.secrets });

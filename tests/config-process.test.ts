@@ -65,6 +65,21 @@ describe('a process', () => {
     expect(started.output()).toContain('TARGETS_FILE none.json cannot be read');
   });
 
+  test.each([
+    ['api.ts', 'REDIS_URL=mysql://of-the-file', 'REDIS_URL: expected a URL such as '],
+    ['worker.ts', 'REDIS_URL=mysql://of-the-file', 'REDIS_URL: expected a URL such as '],
+    ['migrate.ts', 'DATABASE_URL=postgres://nobody@127.0.0.1:1/none', 'The migration failed: '],
+  ])('takes from the file .env what is set to nothing: %s', async (entry, line, said) => {
+    await writeFile(join(folder, '.env'), `${line}\n`);
+
+    const [name = ''] = line.split('=');
+    const started = run(entry, { ...GOOD, [name]: '', TARGETS_FILE: SHIPPED_TARGETS });
+
+    expect(await started.ended).toBe(1);
+    expect(started.output()).toContain(said);
+    await rm(join(folder, '.env'));
+  });
+
   test('reads the file .env where it is started; what is set goes before it', async () => {
     const port = await freePort();
     const secret = 'a secret of the file .env';

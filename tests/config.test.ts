@@ -2,6 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Redis } from 'ioredis';
+import postgres from 'postgres';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ConfigError, parseConfig, readTargets } from '../src/config.ts';
 
@@ -116,6 +118,43 @@ describe('a configuration', () => {
     ['an empty address is none', { REDIS_URL: '' }, 'REDIS_URL is missing'],
   ])('%s', (_name, changed, mistake) => {
     expect(mistakesOf({ ...GOOD, ...changed })).toEqual([expect.stringContaining(mistake)]);
+  });
+
+  test.each([
+    ['DATABASE_URL', 'postgres://u:planted/w@db:5432/app'],
+    ['DATABASE_URL', 'postgres://u:p@db:planted/app'],
+    ['DATABASE_URL', 'postgres://u:%planted@db/app'],
+    ['DATABASE_URL', 'postgres://u:p@db:70000/app'],
+    ['REDIS_URL', 'redis://redis:planted'],
+    ['REDIS_URL', 'redis://:%planted@redis:6379'],
+    ['REDIS_URL', 'rediss://planted host:6379'],
+    ['OPENAI_BASE_URL', 'https://planted:port/v1'],
+    ['WEBHOOK_URL', 'https://planted:port/'],
+  ])('that cannot be used lists %s among its mistakes: %s', (name, value) => {
+    const mistakes = mistakesOf({
+      ...GOOD,
+      ADMIN_SECRET: 'short',
+      WEBHOOK_SECRET: 'long enough to be one',
+      [name]: value,
+    });
+
+    expect(mistakes).toHaveLength(2);
+    expect(mistakes).toContainEqual(expect.stringMatching(`^${name}: expected a URL such as `));
+    expect(mistakes.join('\n')).not.toContain('planted');
+  });
+
+  test.each([
+    ['DATABASE_URL', 'postgres://u:p@one:1,two:2/app'],
+    ['DATABASE_URL', 'postgresql:///app?host=/var/run/postgresql'],
+    ['DATABASE_URL', 'postgres://%2Fvar%2Frun%2Fpostgresql/app'],
+    ['DATABASE_URL', 'postgres://u:p%2Fw%40@[::1]:5432/app?sslmode=require'],
+    ['DATABASE_URL', 'postgres://host'],
+    ['REDIS_URL', 'redis://:p%23w@[::1]:6379/2?family=6'],
+    ['REDIS_URL', 'rediss://user:p@redis'],
+  ])('takes every address that its client takes: %s %s', (name, value) => {
+    expect(mistakesOf({ ...GOOD, [name]: value })).toEqual([]);
+    if (name === 'DATABASE_URL') expect(() => postgres(value)).not.toThrow();
+    else expect(() => new Redis(value, { lazyConnect: true })).not.toThrow();
   });
 
   test('takes the second secret where there is no first', () => {

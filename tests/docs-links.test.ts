@@ -230,7 +230,8 @@ async function readSource(): Promise<string> {
 /** Methods by path, as the API describes itself. No handler is called, so that nothing is needed behind them. */
 async function readRoutes(): Promise<Map<string, string[]>> {
   const none = {} as never;
-  const deps = { db: none, queues: none, inspect: none, targets: new Map(), keys: none, tryKey: none };
+  const services = { db: none, queues: none, inspect: none, tryKey: none, learnedLimits: none };
+  const deps = { ...services, targets: new Map(), keys: none, startFraction: 1 };
   const routes = [
     backfillRoutes,
     controlRoutes,

@@ -198,7 +198,7 @@ describe('the quarantine', () => {
     const database = openDatabase(system.databaseUrl, { connectionsMax: 2, applicationName: 'test' });
     const targets = new Map([['notes', {} as Target]]);
     const { app, secret } = await buildTestServer({
-      routes: [quarantineRoutes({ db: database.db, targets })],
+      routes: [quarantineRoutes({ db: database.db, targets, inspect: async () => undefined })],
     });
 
     const answer = await app.inject({

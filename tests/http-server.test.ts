@@ -58,6 +58,19 @@ describe('an empty body', () => {
     expect(await send(port, 'POST', `${PREFIX}/start`, json, '{}')).toBe(200);
   });
 
+  test.each(['garbage', 'form; charset=utf-8', '/', 'text/'])(
+    'may come in chunks of the content type %s, which something in it may not',
+    async (type) => {
+      const { listen, secret } = await setup();
+      const port = await listen();
+      const headers = { ...secret, 'transfer-encoding': 'chunked', 'content-type': type };
+
+      expect(await send(port, 'POST', `${PREFIX}/start`, headers, '')).toBe(200);
+      expect(await send(port, 'POST', `${PREFIX}/start`, headers, 'dryRun=true')).toBe(400);
+      expect(await send(port, 'PUT', `${PREFIX}/credential/t1`, headers, 'apiKey=planted')).toBe(415);
+    },
+  );
+
   test('is named as missing where a route needs one', async () => {
     const { app, secret } = await setup();
 
@@ -127,6 +140,29 @@ describe('an error', () => {
     for (const { headers } of [unknown, below, wrong, health]) {
       expect(headers['content-type']).toContain('application/problem+json');
     }
+  });
+
+  test.each([
+    ['JSON', 'application/json', '{"apiKey":"sk-planted"}'],
+    ['JSON that breaks off', 'application/json', '{"apiKey":"sk-planted'],
+    ['a form', 'application/x-www-form-urlencoded', 'dryRun=true'],
+    ['a type that cannot be read', 'garbage', 'dryRun=true'],
+    ['more than any route takes', 'application/json', JSON.stringify('x'.repeat(70_000))],
+  ])('is that 404 or 405 whatever the body is: %s', async (_name, type, payload) => {
+    const { app, secret } = await setup();
+    const ask = (method: 'POST' | 'PATCH', path: string, sent: Record<string, string>) =>
+      app.inject({ method, url: path, headers: { ...sent, 'content-type': type }, payload });
+
+    const outside = await ask('POST', '/nothing', {});
+    const unknown = await ask('POST', `${PREFIX}/nothing`, secret);
+    const wrong = await ask('PATCH', `${PREFIX}/credential/t1`, secret);
+    const stranger = await ask('PATCH', `${PREFIX}/credential/t1`, {});
+
+    expect([outside.statusCode, unknown.statusCode]).toEqual([404, 404]);
+    expect(wrong.json()).toMatchObject({ status: 405, type: '/docs/problems#method_not_allowed' });
+    expect(wrong.headers.allow).toBe('PUT');
+    expect(stranger.statusCode).toBe(401);
+    expect(stranger.headers.allow).toBeUndefined();
   });
 
   test('is a problem too where the path or the request cannot be read', async () => {

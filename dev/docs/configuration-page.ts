@@ -28,7 +28,7 @@ process with status 1 and a list of all mistakes in both, with what was expected
 - The API and the workers read the same variables; each uses what it needs. Give both the same ones.
 - The migration reads \`DATABASE_URL\` alone.
 - Each reads \`.env\` of its working directory, if there is one. A variable that is set already wins over the file.
-- A variable that is empty counts as not set. Names that end in \`_MS\` are milliseconds.
+- A variable that is empty counts as not set: what \`.env\` says of it is taken, else its default. Names that end in \`_MS\` are milliseconds.
 - [\`.env.example\`](../.env.example) is a file to copy. It also has the variables that only Docker Compose uses.
 
 ## Environment variables

@@ -19,3 +19,30 @@ export function tenantIdAs(type: string | null, given: string): string | undefin
   const number = BigInt(given);
   return BigInt.asIntN(bits, number) === number ? String(number) : undefined;
 }
+
+export type TenantTypes = {
+  /** Of the targets that can be read, as `tenantIdAs` takes them. */
+  readonly types: readonly (string | null)[];
+  /** Whether these are all targets. The table of another may be yet to come, and hold any id. */
+  readonly isComplete: boolean;
+};
+
+/**
+ * A tenant's id as Postgres writes it in the tenants' columns of all targets, or undefined when it has to be written
+ * otherwise. What is stored for a tenant, a key or a switch, is found under that spelling alone: under another one the
+ * tenant's texts would go out with the platform's key.
+ *
+ * - An id that no target can hold is undefined. While a target cannot be read it is taken as given, a UUID in lower case.
+ * - Beside a text column a number stays as given: `007` and `7` are two texts.
+ * - Beside a text column a UUID has to be given as a uuid column writes it, and is undefined otherwise: kept it would miss
+ *   the uuid column, rewritten perhaps the text column, and nobody would be told. So a text column that writes its UUIDs
+ *   in capitals can have no keys beside a uuid column.
+ */
+export function tenantIdAmong({ types, isComplete }: TenantTypes, given: string): string | undefined {
+  const spellings = new Set(types.map((type) => tenantIdAs(type, given)).filter((id) => id !== undefined));
+  const asUuid = tenantIdAs('uuid', given);
+  const [only] = spellings;
+  if (only === undefined) return isComplete ? undefined : (asUuid ?? given);
+  if (spellings.size === 1) return only;
+  return asUuid === undefined ? given : undefined;
+}

@@ -55,7 +55,7 @@ export const runs = infill.table(
     idempotencyKey: text('idempotency_key'),
     /** SHA-256 of the parameters that came with the idempotency key. */
     requestHash: text('request_hash'),
-    /** Missing rows counted when the run was planned first. Null until then. */
+    /** Missing rows that the run set out to fill when it was planned first: at most its limit. Null until then. */
     planned: bigint('planned', { mode: 'number' }),
     /** Missing rows by the last count. Null until then. */
     remaining: bigint('remaining', { mode: 'number' }),

@@ -73,6 +73,10 @@ export function createApp({ log, checks, trustProxy = false, refuseUnreadable }:
   const answerNotFound = createNotFoundHandler(app);
   app.setNotFoundHandler(answerNotFound);
   app.decorate('answerNotFound', answerNotFound);
+  // Before the body is read, and after the hooks that ask for a secret: nobody is to mend the body of a route that is not there.
+  app.addHook('preParsing', async (request) => {
+    if (request.is404) await answerNotFound(request);
+  });
   app.decorate('readiness', new Readiness(checks));
   acceptBodies(app);
   logRequests(app);

@@ -1,6 +1,9 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { Problem } from './problems.ts';
 
+/** `type/subtype`, whatever parameters follow. */
+const MEDIA_TYPE = /^\s*[\w!#$%&'*+.^`|~-]+\/[\w!#$%&'*+.^`|~-]+\s*(;|$)/;
+
 /**
  * Lets every route take an empty body of any content type, since `wget --post-data ''` calls it a form and others call
  * it JSON; and takes JSON where a route has a schema for its body.
@@ -12,8 +15,10 @@ export function acceptBodies(app: FastifyInstance): void {
   app.addHook('onRequest', async ({ raw: { headers } }) => {
     const isEmpty =
       headers['transfer-encoding'] === undefined && /^0*$/.test(headers['content-length'] ?? '');
-    // Fastify refuses a content type that cannot be read, even of nothing.
+    // Fastify refuses a content type that cannot be read, even of nothing. Chunks may turn out to be nothing.
     if (isEmpty) delete headers['content-type'];
+    else if (headers['transfer-encoding'] !== undefined && !MEDIA_TYPE.test(headers['content-type'] ?? ''))
+      headers['content-type'] = 'application/octet-stream';
   });
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'buffer' }, async (request: FastifyRequest, body: Buffer) =>

@@ -2,7 +2,6 @@
 import { z } from 'zod';
 import { type Control, controlRun } from '../backfill/control-run.ts';
 import type { PlanDeps } from '../backfill/deps.ts';
-import type { Target } from '../core/target.ts';
 import { recordAudit } from '../db/audit.ts';
 import { changeRun, readRun } from '../db/runs.ts';
 import { actorOf } from './auth.ts';
@@ -11,6 +10,7 @@ import { Problem } from './problems.ts';
 import { requireServices } from './readiness.ts';
 import type { AdminApp } from './server.ts';
 import { RunId, RunShape, runShape } from './shapes.ts';
+import { type TenantIdDeps, tenantIdsIn } from './tenant-ids.ts';
 import { repeated } from './validation.ts';
 
 const SUMMARIES = {
@@ -22,9 +22,7 @@ const SUMMARIES = {
 
 const TENANTS_MAX = 1_000;
 
-export type ControlRoutesDeps = Pick<PlanDeps, 'db' | 'queues'> & {
-  readonly targets: ReadonlyMap<string, Target>;
-};
+export type ControlRoutesDeps = Pick<PlanDeps, 'db' | 'queues'> & TenantIdDeps;
 
 /** Registers the routes under `/api/v1/admin`. */
 export function controlRoutes(deps: ControlRoutesDeps) {
@@ -58,7 +56,7 @@ function controlRoute(app: AdminApp, deps: ControlRoutesDeps, control: Control):
       const { tenantId = [] } = request.query as { tenantId?: string[] };
       const outcome = await controlRun(deps, runId, control, {
         actor: actorOf(request),
-        tenantIds: tenantId.length === 0 ? null : tenantId,
+        tenantIds: tenantId.length === 0 ? null : await tenantIdsOf(deps, runId, tenantId),
       });
       switch (outcome.kind) {
         case 'unknown':
@@ -84,6 +82,12 @@ function controlRoute(app: AdminApp, deps: ControlRoutesDeps, control: Control):
       }
     },
   );
+}
+
+/** As the run knows its tenants. One that its target cannot hold stays as it is, and is no tenant of the run. */
+async function tenantIdsOf(deps: ControlRoutesDeps, runId: string, given: string[]): Promise<string[]> {
+  const run = await readRun(deps.db, runId);
+  return run === undefined ? given : tenantIdsIn(deps, run.target, given);
 }
 
 const ChangesBody = z

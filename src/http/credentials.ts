@@ -17,15 +17,24 @@ import { decodeCursor, pageOf } from './cursors.ts';
 import { Problem } from './problems.ts';
 import { requireServices } from './readiness.ts';
 import type { AdminApp } from './server.ts';
+import { storedTenantId, type TenantIdDeps, tenantSpellings } from './tenant-ids.ts';
 import { flag, wholeNumber } from './validation.ts';
 
-export type CredentialRoutesDeps = {
+export type CredentialRoutesDeps = TenantIdDeps & {
   readonly db: Db;
   readonly keys: KeyringOptions & { readonly allowedBaseUrls: readonly string[] };
   readonly tryKey: TryKey;
 };
 
-const TenantParams = z.object({ tenantId: z.string().min(1).max(200) });
+const TenantParams = z.object({
+  tenantId: z
+    .string()
+    .min(1)
+    .max(200)
+    .describe(
+      'Stored as the column of the tenants writes it: a UUID in lower case, a number without leading zeros.',
+    ),
+});
 
 const CredentialBody = z.object({
   apiKey: z
@@ -89,7 +98,8 @@ export function credentialRoutes(deps: CredentialRoutesDeps) {
   };
 }
 
-function putRoute(app: AdminApp, { db, keys, tryKey }: CredentialRoutesDeps): void {
+function putRoute(app: AdminApp, deps: CredentialRoutesDeps): void {
+  const { db, keys, tryKey } = deps;
   app.put(
     '/tenants/:tenantId/credential',
     {
@@ -112,11 +122,12 @@ function putRoute(app: AdminApp, { db, keys, tryKey }: CredentialRoutesDeps): vo
         );
       }
       const baseUrl = checkedBaseUrl(request.body.baseUrl, keys);
+      const tenantId = await storedTenantId(deps, request.params.tenantId, 'tenantId');
       const outcome = await storeCredential(
         db,
         { ...keys, sealingKey },
         {
-          tenantId: request.params.tenantId,
+          tenantId,
           request: { ...request.body, baseUrl },
           actor: actorOf(request),
           tryKey: request.query.check ? tryKey : null,
@@ -146,7 +157,8 @@ function checkedBaseUrl(given: string | undefined, keys: CredentialRoutesDeps['k
   throw new Problem('invalid_request', `baseUrl ${message}`, { errors: [{ field: 'baseUrl', message }] });
 }
 
-function readRoutes(app: AdminApp, { db }: CredentialRoutesDeps): void {
+function readRoutes(app: AdminApp, deps: CredentialRoutesDeps): void {
+  const { db } = deps;
   app.get(
     '/tenants/:tenantId/credential',
     {
@@ -157,11 +169,7 @@ function readRoutes(app: AdminApp, { db }: CredentialRoutesDeps): void {
         response: { 200: CredentialShape },
       },
     },
-    async ({ params: { tenantId } }) => {
-      const record = await readCredential(db, tenantId);
-      if (record === undefined) throw noCredential(tenantId);
-      return credentialShape(record);
-    },
+    async ({ params: { tenantId } }) => credentialShape(await existingCredential(deps, tenantId)),
   );
   app.get(
     '/credentials',
@@ -185,7 +193,8 @@ function readRoutes(app: AdminApp, { db }: CredentialRoutesDeps): void {
   );
 }
 
-function deleteRoute(app: AdminApp, { db }: CredentialRoutesDeps): void {
+function deleteRoute(app: AdminApp, deps: CredentialRoutesDeps): void {
+  const { db } = deps;
   app.delete(
     '/tenants/:tenantId/credential',
     {
@@ -199,16 +208,19 @@ function deleteRoute(app: AdminApp, { db }: CredentialRoutesDeps): void {
       },
     },
     async (request, reply) => {
-      const { tenantId } = request.params;
-      const removed = await deleteCredential(db, tenantId);
-      if (removed)
-        await recordAudit(db, { actor: actorOf(request), action: 'credential.removed', subject: tenantId });
+      // Also what was stored under the spelling that is given, before the target's table was there.
+      for (const tenantId of await tenantSpellings(deps, request.params.tenantId)) {
+        const removed = await deleteCredential(db, tenantId);
+        if (removed)
+          await recordAudit(db, { actor: actorOf(request), action: 'credential.removed', subject: tenantId });
+      }
       return reply.code(204).send(null);
     },
   );
 }
 
-function checkRoute(app: AdminApp, { db, keys, tryKey }: CredentialRoutesDeps): void {
+function checkRoute(app: AdminApp, deps: CredentialRoutesDeps): void {
+  const { db, keys, tryKey } = deps;
   app.post(
     '/tenants/:tenantId/credential/check',
     {
@@ -221,7 +233,7 @@ function checkRoute(app: AdminApp, { db, keys, tryKey }: CredentialRoutesDeps): 
       },
     },
     async (request) => {
-      const { tenantId } = request.params;
+      const { tenantId } = await existingCredential(deps, request.params.tenantId);
       const outcome = await recheckCredential(db, keys, { tenantId, tryKey });
       if (outcome.kind === 'absent') throw noCredential(tenantId);
       if (outcome.kind === 'unreadable') {
@@ -240,6 +252,15 @@ function checkRoute(app: AdminApp, { db, keys, tryKey }: CredentialRoutesDeps): 
       return credentialShape(record);
     },
   );
+}
+
+/** @throws {Problem} 404. */
+async function existingCredential(deps: CredentialRoutesDeps, given: string): Promise<CredentialRecord> {
+  for (const tenantId of await tenantSpellings(deps, given)) {
+    const record = await readCredential(deps.db, tenantId);
+    if (record !== undefined) return record;
+  }
+  throw noCredential(given);
 }
 
 function noCredential(tenantId: string): Problem {

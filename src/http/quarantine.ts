@@ -1,6 +1,5 @@
 /** The routes of the quarantine: rows whose text a provider refuses. */
 import { z } from 'zod';
-import type { Target } from '../core/target.ts';
 import { recordAudit } from '../db/audit.ts';
 import type { Db } from '../db/client.ts';
 import { listQuarantined, type QuarantineFilter, releaseQuarantined } from '../db/quarantine.ts';
@@ -9,9 +8,10 @@ import { decodeCursor, pageOf } from './cursors.ts';
 import { Problem } from './problems.ts';
 import { requireServices } from './readiness.ts';
 import type { AdminApp } from './server.ts';
+import { type TenantIdDeps, tenantIdsIn, tenantSpellings } from './tenant-ids.ts';
 import { wholeNumber } from './validation.ts';
 
-export type QuarantineRoutesDeps = { readonly db: Db; readonly targets: ReadonlyMap<string, Target> };
+export type QuarantineRoutesDeps = TenantIdDeps & { readonly db: Db };
 
 const name = z.string().min(1).max(200);
 const Filter = {
@@ -56,7 +56,7 @@ export function quarantineRoutes(deps: QuarantineRoutesDeps) {
         },
       },
       async ({ query: { limit, cursor, ...named } }) => {
-        const filter = filterOf(named);
+        const filter = await inOwnSpelling(deps, filterOf(named));
         const after = decodeCursor(cursor, RowCursor);
         const found = await listQuarantined(db, filter, { after, limit: limit + 1 });
         const { page, nextCursor } = pageOf(found, limit, ({ target, rowId }) => ({ target, rowId }));
@@ -67,7 +67,8 @@ export function quarantineRoutes(deps: QuarantineRoutesDeps) {
   };
 }
 
-function releaseRoute(app: AdminApp, { db, targets }: QuarantineRoutesDeps): void {
+function releaseRoute(app: AdminApp, deps: QuarantineRoutesDeps): void {
+  const { db, targets } = deps;
   app.post(
     '/quarantine/release',
     {
@@ -86,7 +87,7 @@ function releaseRoute(app: AdminApp, { db, targets }: QuarantineRoutesDeps): voi
       },
     },
     async (request) => {
-      const filter = filterOf(request.body);
+      const filter = await inOwnSpelling(deps, filterOf(request.body));
       if (Object.values(filter).every((value) => value === undefined)) {
         const message = 'must name at least one of rowIds, target, tenantId, code';
         throw new Problem('invalid_request', `The body ${message}.`, {
@@ -107,6 +108,20 @@ function releaseRoute(app: AdminApp, { db, targets }: QuarantineRoutesDeps): voi
       return { released };
     },
   );
+}
+
+/** Rows are set aside with their tenant as its target's column writes it. */
+async function inOwnSpelling(
+  deps: QuarantineRoutesDeps,
+  filter: QuarantineFilter,
+): Promise<QuarantineFilter> {
+  const { target, tenantId } = filter;
+  if (tenantId === undefined) return filter;
+  const [known] =
+    target === undefined
+      ? await tenantSpellings(deps, tenantId)
+      : await tenantIdsIn(deps, target, [tenantId]);
+  return { ...filter, tenantId: known };
 }
 
 type Named = QuarantineFilter & {

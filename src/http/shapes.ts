@@ -14,7 +14,11 @@ const Coverage = z.object({
 });
 
 export const RowsShape = z.object({
-  planned: z.number().describe('Missing rows counted when the run was planned.'),
+  planned: z
+    .number()
+    .describe(
+      'Missing rows that the run set out to fill: all that were counted when it was planned, or as many as its limit allows.',
+    ),
   embedded: z.number().describe('Written, or in a dry run what would have been.'),
   superseded: z
     .number()

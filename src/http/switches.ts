@@ -1,6 +1,5 @@
 /** The routes of the kill switches. */
 import { z } from 'zod';
-import type { Target } from '../core/target.ts';
 import { recordAudit } from '../db/audit.ts';
 import type { Db } from '../db/client.ts';
 import { holdSwitch, listSwitches, releaseSwitch } from '../db/switches.ts';
@@ -8,6 +7,7 @@ import { actorOf } from './auth.ts';
 import { Problem } from './problems.ts';
 import { requireServices } from './readiness.ts';
 import type { AdminApp } from './server.ts';
+import { storedTenantId, type TenantIdDeps, tenantSpellings } from './tenant-ids.ts';
 
 const SCOPES = ['global', 'target', 'tenant'] as const;
 
@@ -31,7 +31,8 @@ const SwitchesShape = z.object({
 });
 
 /** Registers the routes under `/api/v1/admin`. */
-export function switchRoutes({ db, targets }: { db: Db; targets: ReadonlyMap<string, Target> }) {
+export function switchRoutes(deps: TenantIdDeps & { readonly db: Db }) {
+  const { db, targets } = deps;
   return (app: AdminApp): void => {
     app.get(
       '/switches',
@@ -65,14 +66,17 @@ export function switchRoutes({ db, targets }: { db: Db; targets: ReadonlyMap<str
           throw new Problem('invalid_request', `name ${message}`, { errors: [{ field: 'name', message }] });
         }
         const actor = actorOf(request);
+        const names = scope === 'tenant' ? await tenantNames(deps, name, hold) : [name];
         await db.transaction(async (tx) => {
-          if (hold) await holdSwitch(tx as unknown as Db, { scope, name, reason, actor });
-          else await releaseSwitch(tx as unknown as Db, { scope, name });
+          for (const one of names) {
+            if (hold) await holdSwitch(tx as unknown as Db, { scope, name: one, reason, actor });
+            else await releaseSwitch(tx as unknown as Db, { scope, name: one });
+          }
           const action = hold ? 'switch.held' : 'switch.released';
           await recordAudit(tx as unknown as Db, {
             actor,
             action,
-            subject: name === '' ? scope : `${scope} ${name}`,
+            subject: name === '' ? scope : `${scope} ${names[0]}`,
             details: { reason },
           });
         });
@@ -80,4 +84,9 @@ export function switchRoutes({ db, targets }: { db: Db; targets: ReadonlyMap<str
       },
     );
   };
+}
+
+/** A tenant is held under the spelling by which its batches find that out, and let go on under any. */
+async function tenantNames(deps: TenantIdDeps, name: string, hold: boolean): Promise<string[]> {
+  return hold ? [await storedTenantId(deps, name, 'name')] : tenantSpellings(deps, name);
 }

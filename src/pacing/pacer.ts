@@ -74,8 +74,8 @@ export type Pacer = {
   released(reservation: Reservation): Promise<void>;
   /** The largest request that passes without draining the account; pack to it before reserving. */
   requestMax(credential: Credential, model: string): Promise<RequestMax>;
-  /** What is known of the account, for people to look at. Changes nothing. */
-  stateOf(credential: Credential, model: string): Promise<AccountStatus>;
+  /** What is known of the account, for people to look at. Changes nothing, and needs no key. */
+  stateOf(holder: Holder, model: string): Promise<AccountStatus>;
 };
 
 export type AnswerHeard = {
@@ -162,8 +162,8 @@ export function createPacer(redis: Redis, options: PacerOptions = {}): Pacer {
       const look = await run<Look>(await accountOf(holder, model), holder, { op: 'look' });
       return requestMaxFrom(look, fixedRates(credential), rules);
     },
-    async stateOf(credential, model) {
-      const holder = holderOf(credential);
+    async stateOf(given, model) {
+      const holder = holderOf(given);
       return statusFrom(await run<Look>(await accountOf(holder, model), holder, { op: 'look' }));
     },
   };
@@ -185,7 +185,7 @@ function createCalls(redis: Redis, rules: PacingRules, clockKey: string | undefi
 }
 
 /** Only what tells accounts apart: a reservation must not carry the key about. */
-function holderOf({ baseUrl, fingerprint, organization }: Credential): Holder {
+function holderOf({ baseUrl, fingerprint, organization }: Holder): Holder {
   return { baseUrl, fingerprint, organization };
 }
 
