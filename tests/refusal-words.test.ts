@@ -1,6 +1,6 @@
 /** Where a refusal's words stand, and whose they are. */
 import { describe, expect, test } from 'vitest';
-import { send, setupEmbedder as setup } from './support/scripted-provider.ts';
+import { refuse, send, setupEmbedder as setup } from './support/scripted-provider.ts';
 
 describe('the reason for a refusal', () => {
   const TOO_LONG = 'maximum context length is 512 tokens';
@@ -61,5 +61,43 @@ describe('the reason for a refusal', () => {
       retryAfterMs: 26_000,
       providerMessage: expect.stringMatching(/in 26 seconds\.$/),
     });
+  });
+});
+
+describe('a refusal that quotes a row is about that row, and not about what it says', () => {
+  test.each([
+    ['says "API key"', 'How do I rotate my API key?', (text: string) => `Invalid input: "${text}"`],
+    [
+      'says "dimension"',
+      'dimension of the room',
+      (text: string) => `Invalid input: '${text.slice(0, 12)}...'`,
+    ],
+    [
+      'is quoted as JSON',
+      'Zoë: an "unknown field" is dropped',
+      (text: string) => `Invalid input: ${JSON.stringify(text).replace('ë', String.raw`\u00eb`)}`,
+    ],
+    [
+      'has words in common with the reason',
+      "What is this model's maximum context length?",
+      () => "this model's maximum context length is 512 tokens",
+    ],
+    ['is a word of the reason', 'input', () => "'$.input' is invalid."],
+  ])('the row %s', async (_what, text, messageOf) => {
+    const { failure } = await setup(refuse(400, { message: messageOf(text) }));
+
+    await expect(failure({ texts: [text, 'second'] })).resolves.toMatchObject({
+      code: 'input_rejected',
+      providerMessage: expect.stringContaining('[text]'),
+    });
+  });
+
+  test('also where the status is 200', async () => {
+    const text = 'Where is my API key?';
+    const { failure } = await setup((response) =>
+      send(response, 200, { error: { code: 400, message: `Invalid input: "${text}"` } }),
+    );
+
+    await expect(failure({ texts: [text, 'second'] })).resolves.toMatchObject({ code: 'input_rejected' });
   });
 });

@@ -46,8 +46,13 @@ export function errorInAnswer(
   if (typeof body !== 'object' || body === null || !('error' in body) || !body.error) return undefined;
   const words = wordsOf(body.error);
   const status = Number(words.code);
-  const code = classifyResponse({ ...words, status: status >= 400 && status < 600 ? status : 200 });
-  return new EmbedError(code ?? 'answer_malformed', detailsOf(200, words, sent, headers, nowMs));
+  const details = detailsOf(200, words, sent, headers, nowMs);
+  const code = classifyResponse({
+    ...words,
+    status: status >= 400 && status < 600 ? status : 200,
+    messageWithoutInputs: details.providerMessage,
+  });
+  return new EmbedError(code ?? 'answer_malformed', details);
 }
 
 function fromStatus(error: APIError, status: number, sent: Sent, nowMs: number): Error {
@@ -55,13 +60,14 @@ function fromStatus(error: APIError, status: number, sent: Sent, nowMs: number):
   const words: Words = error.error
     ? wordsOf(saidIn(error.error))
     : { message: error.message.replace(/^\d{3} /, '') };
-  const code = classifyResponse({ status, ...words });
+  const details = detailsOf(status, words, sent, error.headers, nowMs);
+  const code = classifyResponse({ status, ...words, messageWithoutInputs: details.providerMessage });
   if (code === undefined) {
     return new Error(
       `The provider answered with status ${status}, which core/classify-response.ts does not name.`,
     );
   }
-  return new EmbedError(code, detailsOf(status, words, sent, error.headers, nowMs));
+  return new EmbedError(code, details);
 }
 
 type Words = {
