@@ -17,7 +17,7 @@ const ANSWER: EmbedAnswer = {
 };
 
 /** A provider that a test answers request by request, and a pacer that notes what it is told of each place. */
-function setup() {
+function setup(other: Partial<Pacer> = {}, signal = new AbortController().signal) {
   const requests: {
     texts: readonly string[];
     answer: (answer: EmbedAnswer) => void;
@@ -44,6 +44,7 @@ function setup() {
     },
     released: once('released'),
     probed: async () => ({ waitMs: 0 }),
+    ...other,
   } as unknown as Pacer;
   const deps = {
     pacer,
@@ -62,7 +63,7 @@ function setup() {
     waiter,
     keyName: 'k',
     tenantId: 'acme',
-    signal: new AbortController().signal,
+    signal,
     onRequest: () => undefined,
     sitsOut: async () => false,
   });
@@ -156,4 +157,19 @@ describe('an answer of vectors of a wrong length', () => {
 
     expect(await ended).toBe('answer_wrong_dimensions');
   });
+});
+
+test('the word that tells whose fault a failure is goes out when its time has come, and not before', async () => {
+  const stop = new AbortController();
+  const failed = async () => {
+    setImmediate(() => stop.abort(new EmbedError('shutting_down')));
+    return { next: 'probe', waitMs: 3_600_000 } as const;
+  };
+  const { embed, request, requests } = setup({ failed }, stop.signal);
+  const ended = embed('a');
+
+  (await request(0)).fail(new EmbedError('provider_failed'));
+
+  expect(await ended).toBe('shutting_down');
+  expect(requests).toHaveLength(1);
 });

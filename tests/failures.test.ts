@@ -130,6 +130,33 @@ describe('a 400', () => {
   });
 });
 
+describe('a 400 that quotes an input', () => {
+  test.each([
+    ['API key', 'Invalid input: "How do I rotate my API key?"', 'Invalid input: "[text]"'],
+    ['dimensions', 'Invalid input: "the dimensions of the crate"', 'Invalid input: "[text]"'],
+    ['unknown field', 'Invalid input: "an unknown field in the form"', 'Invalid input: "[text]"'],
+    ['input', 'Cannot process "the input of the committee"', 'Cannot process "[text]"'],
+    ['a provider’s own words', "This model's maximum context length is 8192 tokens.", '[text] is 8192.'],
+    ['nothing but a word of the provider’s', "'$.input' is invalid.", "'$.[text]' is invalid."],
+  ])('is about the input, and not what the input says: %s', (_name, message, messageWithoutInputs) => {
+    for (const status of [400, 422])
+      classifiesAll([['input_rejected', { status, message, messageWithoutInputs }]]);
+  });
+
+  test('is about what it says outside of the quotation, if that says the same', () => {
+    const without = (message: string) => ({
+      status: 400,
+      message: `${message}: "x"`,
+      messageWithoutInputs: message,
+    });
+    classifiesAll([
+      ['request_invalid', without('Unknown parameter "dimensions"')],
+      ['key_invalid', without('API key not valid')],
+      ['request_too_large', without('Request too large')],
+    ]);
+  });
+});
+
 describe('any other answer', () => {
   test('stops the tenant when its key is at fault', () => {
     classifiesAll([

@@ -1,8 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { fixedRates, openFixed, refillFixed } from '../src/core/fixed-limits.ts';
+import { fail, probed } from '../src/core/breaker.ts';
+import { type Fixed, fixedRates, openFixed, refillFixed } from '../src/core/fixed-limits.ts';
 import { refill } from '../src/core/pacing.ts';
-import { type Fixed, reserve } from '../src/core/reservation.ts';
+import { reserve } from '../src/core/reservation.ts';
 import { accountOf, MINUTE_MS, rules } from './support/pacing.ts';
 
 const NOBODY = { requests: 0, tokens: 0 };
@@ -12,11 +13,12 @@ describe('fixed limits', () => {
     fc.record({
       afterMs: fc.integer({ min: 0, max: 1_500 }),
       share: fc.double({ min: 0, max: 1, noNaN: true }),
+      fails: fc.constantFrom(false, false, true),
     }),
     { minLength: 20, maxLength: 300 },
   );
 
-  test('hold in every 60 s, for requests and for tokens', () => {
+  test('hold in every 60 s, for requests and for tokens, with the words that are sent after failures', () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 1, max: 300 }),
@@ -39,7 +41,7 @@ describe('fixed limits', () => {
   function sendAll(
     requestsPerMinute: number,
     tokensPerMinute: number,
-    calls: { afterMs: number; share: number }[],
+    calls: { afterMs: number; share: number; fails: boolean }[],
   ) {
     const rates = fixedRates({ requestsPerMinute, tokensPerMinute });
     if (rates?.tokens == null) throw new Error('limits were given');
@@ -47,7 +49,7 @@ describe('fixed limits', () => {
     let fixed: Fixed = { rates, levels: openFixed(0, rates) };
     const sent: { atMs: number; tokens: number }[] = [];
     let nowMs = 0;
-    for (const { afterMs, share } of calls) {
+    for (const { afterMs, share, fails } of calls) {
       nowMs += afterMs;
       const bytes = Math.max(1, Math.floor(rates.tokens.capacity * share));
       for (;;) {
@@ -68,6 +70,11 @@ describe('fixed limits', () => {
         }
         nowMs += decided.answer.waitMs;
       }
+      if (!fails) continue;
+      const failed = fail(account, fixed, nowMs, rules);
+      sent.push({ atMs: nowMs + failed.waitMs, tokens: 1 });
+      account = probed(failed.account, true, nowMs, rules).account;
+      fixed = failed.fixed ?? fixed;
     }
     return sent;
   }

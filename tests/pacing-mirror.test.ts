@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { fail, probed } from '../src/core/breaker.ts';
 import type { Credential } from '../src/core/credential.ts';
-import { drawFixed, fixedRates, openFixed, refillFixed } from '../src/core/fixed-limits.ts';
+import { drawFixed, type Fixed, fixedRates, openFixed, refillFixed } from '../src/core/fixed-limits.ts';
 import {
   type Account,
   giveBack,
@@ -15,7 +15,7 @@ import {
 } from '../src/core/pacing.ts';
 import { pacingRules } from '../src/core/pacing-rules.ts';
 import type { ProviderLimits } from '../src/core/provider-limits.ts';
-import { type Fixed, reserve } from '../src/core/reservation.ts';
+import { reserve } from '../src/core/reservation.ts';
 import { accountKeyOf, holderKeyOf } from '../src/pacing/account-key.ts';
 import { createPacer, type Reservation } from '../src/pacing/pacer.ts';
 import { CLOCK, credentialOf, MODEL, NO_LIMITS, START_MS } from './support/pacing.ts';
@@ -194,8 +194,9 @@ function createModel(credential: Credential) {
       correct(nowMs, taken, -1, -taken.tokens);
     },
     fail(nowMs: number) {
-      const { account: next, ...answer } = fail(at(nowMs), nowMs, rules);
+      const { account: next, fixed: drawn, ...answer } = fail(at(nowMs), fixedAt(nowMs), nowMs, rules);
       account = next;
+      fixed = drawn;
       return answer;
     },
     probed(nowMs: number, ok: boolean) {

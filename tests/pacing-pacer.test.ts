@@ -112,6 +112,24 @@ describe('reservations', () => {
     });
   });
 
+  test('a fixed limit holds for the word that is sent after a failure, too', async () => {
+    const credential = credentialOf('one', { requestsPerMinute: 1 });
+
+    const { next, waitMs } = await setup.pacer.failed(await setup.go(credential));
+
+    expect(next).toBe('probe');
+    expect(waitMs).toBeGreaterThan(60_000);
+    await setup.pass(waitMs);
+    await setup.pacer.probed(credential, MODEL, true);
+    // The word took this turn: the next request has the one after.
+    expect(await setup.pacer.reserve(credential, MODEL, SMALL)).toMatchObject({
+      go: false,
+      because: 'requests',
+    });
+    await setup.pass(waitMs);
+    await setup.go(credential);
+  });
+
   test('places of workers that died cost what they took, and nothing for ever', async () => {
     const credential = credentialOf('one');
     await setup.pacer.settled(await setup.go(credential), heard(null));

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { fixedRates, openFixed } from '../src/core/fixed-limits.ts';
+import { type Fixed, fixedRates, openFixed } from '../src/core/fixed-limits.ts';
 import { estimateTokens, nextRatio, refill, settle, spreadMs, take, waitMsFor } from '../src/core/pacing.ts';
-import { type Fixed, reserve } from '../src/core/reservation.ts';
+import { reserve } from '../src/core/reservation.ts';
 import { accountOf, MINUTE_MS, NO_LIMITS, rules, takenAt } from './support/pacing.ts';
 
 const NOBODY = { requests: 0, tokens: 0 };

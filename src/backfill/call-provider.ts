@@ -163,7 +163,7 @@ const SIT_OUT_LOOK_MS = 2_000;
 
 /** @throws {EmbedError} unless it was our turn to probe, and the provider is well, or the wait was sat out. */
 async function onWait(deps: BatchDeps, call: Call, wait: Wait): Promise<void> {
-  if (wait.because === 'probe') return probe(deps, call);
+  if (wait.because === 'probe') return probe(deps, call, wait.waitMs);
   const isDown = wait.because === 'breaker' || wait.because === 'probe_in_flight';
   if (!isDown && wait.waitMs <= SIT_OUT_MS_MAX && (await call.sitsOut()))
     return pause(Math.min(wait.waitMs, SIT_OUT_LOOK_MS), call.signal);
@@ -192,7 +192,7 @@ async function onFailure(deps: BatchDeps, call: Call, place: Reservation, error:
   if (isProviderFailure(error)) {
     const { next, waitMs } = await deps.pacer.failed(place);
     if (next === 'wait') throw new EmbedError('account_paused', { retryAfterMs: waitMs });
-    await probe(deps, call);
+    await probe(deps, call, waitMs);
     return false;
   }
   await deps.pacer.settled(place, { tokens: null, limits, organization: null });
@@ -221,7 +221,9 @@ async function assertModelFits(deps: BatchDeps, call: Call): Promise<void> {
 }
 
 /** @throws {EmbedError} `account_paused` when the neutral word is not answered either. */
-async function probe(deps: BatchDeps, call: Call): Promise<void> {
+async function probe(deps: BatchDeps, call: Call, inMs: number): Promise<void> {
+  // Until a fixed limit has room for it. The slot is kept: only the work that failed can be cleared of blame or take it.
+  if (inMs > 0) await pause(inMs, call.signal);
   const isWell = await send(deps, call, [PROBE_TEXT]).then(
     () => true,
     (error: unknown) => {

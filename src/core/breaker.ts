@@ -1,8 +1,9 @@
 /** The breaker of an account: stops asking a provider that is down, and finds out when it is back. Mirrored by `pacing/pace.lua`. */
-import type { Account } from './pacing.ts';
+import { drawFixed, type Fixed, fixedBucket } from './fixed-limits.ts';
+import { type Account, take, waitMsFor } from './pacing.ts';
 import type { PacingRules } from './pacing-rules.ts';
 
-/** Null lets the caller pass. `probe` makes the caller the one who tries, with one word and not with a batch. */
+/** Null lets the caller pass. `probe` makes the caller the one who tries, after `waitMs`, with one word and not with a batch. */
 export type Gate = {
   readonly because: 'breaker' | 'probe_in_flight' | 'probe';
   readonly waitMs: number;
@@ -11,18 +12,40 @@ export type Gate = {
 /** Asks the breaker. Of all who ask when its time is up, one is told to probe. */
 export function passGate(
   account: Account,
+  fixed: Fixed | null,
   nowMs: number,
   rules: PacingRules,
-): { account: Account; gate: Gate } {
-  if (account.openUntilMs === 0) return { account, gate: null };
+): { account: Account; fixed: Fixed | null; gate: Gate } {
+  if (account.openUntilMs === 0) return { account, fixed, gate: null };
   if (nowMs < account.openUntilMs) {
-    return { account, gate: { because: 'breaker', waitMs: account.openUntilMs - nowMs } };
+    return { account, fixed, gate: { because: 'breaker', waitMs: account.openUntilMs - nowMs } };
   }
   if (nowMs < account.probeUntilMs) {
-    return { account, gate: { because: 'probe_in_flight', waitMs: rules.retryMs } };
+    return { account, fixed, gate: { because: 'probe_in_flight', waitMs: rules.retryMs } };
   }
-  const probing = { ...account, probeUntilMs: nowMs + rules.probeMs };
-  return { account: probing, gate: { because: 'probe', waitMs: 0 } };
+  const { waitMs, ...granted } = grantProbe(account, fixed, nowMs, rules);
+  return { ...granted, gate: { because: 'probe', waitMs } };
+}
+
+/**
+ * Takes the request and the token of a probe, and says how much later it may be sent.
+ *
+ * It waits for nobody who stands in the line, and not for the provider's limits, which have a cushion. But what the operator
+ * allows is never exceeded: with a fixed limit of requests it is sent when that has room for it, at most a minute later.
+ */
+function grantProbe(
+  account: Account,
+  fixed: Fixed | null,
+  nowMs: number,
+  rules: PacingRules,
+): { account: Account; fixed: Fixed | null; waitMs: number } {
+  const bucket = fixed && fixedBucket('requests', fixed.levels, fixed.rates);
+  const waitMs = bucket === null ? 0 : waitMsFor(bucket, 1, 0);
+  return {
+    account: { ...take(account, 1), probeUntilMs: nowMs + waitMs + rules.probeMs },
+    fixed: fixed && { ...fixed, levels: drawFixed(fixed.levels, 1, 1) },
+    waitMs,
+  };
 }
 
 /**
@@ -33,19 +56,20 @@ export function passGate(
  */
 export function fail(
   account: Account,
+  fixed: Fixed | null,
   nowMs: number,
   rules: PacingRules,
-): { account: Account; next: 'probe' | 'wait'; waitMs: number } {
+): { account: Account; fixed: Fixed | null; next: 'probe' | 'wait'; waitMs: number } {
   if (account.openUntilMs > 0) {
-    return { account, next: 'wait', waitMs: Math.max(account.openUntilMs - nowMs, rules.retryMs) };
+    return { account, fixed, next: 'wait', waitMs: Math.max(account.openUntilMs - nowMs, rules.retryMs) };
   }
   const failed = { ...account, failures: account.failures + 1 };
   if (failed.failures >= rules.failuresToOpen) {
     const open = reopen(failed, nowMs, rules);
-    return { account: open, next: 'wait', waitMs: open.openUntilMs - nowMs };
+    return { account: open, fixed, next: 'wait', waitMs: open.openUntilMs - nowMs };
   }
-  if (nowMs < account.probeUntilMs) return { account: failed, next: 'wait', waitMs: rules.retryMs };
-  return { account: { ...failed, probeUntilMs: nowMs + rules.probeMs }, next: 'probe', waitMs: 0 };
+  if (nowMs < account.probeUntilMs) return { account: failed, fixed, next: 'wait', waitMs: rules.retryMs };
+  return { ...grantProbe(failed, fixed, nowMs, rules), next: 'probe' };
 }
 
 /**

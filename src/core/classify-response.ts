@@ -8,13 +8,15 @@ export type Refusal = {
   readonly type?: string | null | undefined;
   readonly param?: string | null | undefined;
   readonly message?: string | null | undefined;
+  /** The message without what it quotes of the inputs, where it may quote some. */
+  readonly messageWithoutInputs?: string | null | undefined;
 };
 
 /**
  * Names the failure behind a provider's answer.
  *
  * `code` and `type` come first, since one and the same reason arrives under several statuses and in either field; then the
- * status; the message only where nothing else tells. Returns undefined for an answer that nobody has planned for: the
+ * status; the message only where nothing else tells, and there no input that it quotes decides. Returns undefined for an answer that nobody has planned for: the
  * caller lets that one crash as the bug it is.
  */
 export function classifyResponse(refusal: Refusal): FailureCode | undefined {
@@ -100,12 +102,25 @@ function nameOf(name: string | null | undefined): FailureCode | undefined {
 }
 
 /**
+ * Names a 400, whatever words the inputs hold that its message quotes.
+ *
+ * An input may say "API key" or "dimensions", and it may say "maximum context length", which is then missing where the
+ * quotation was taken out. So a message that reads differently without it is taken to be about an input: the request is
+ * split, and the parts without that input, or the plain word that is sent when none is accepted, show what it is about.
+ */
+function classifyBadRequest(refusal: Refusal): FailureCode {
+  const { message, messageWithoutInputs = message } = refusal;
+  const code = readBadRequest(refusal);
+  return readBadRequest({ ...refusal, message: messageWithoutInputs }) === code ? code : 'input_rejected';
+}
+
+/**
  * Tells a 400 about what an input says from a 400 about how we ask.
  *
  * The difference decides between one quarantined row and a stopped run, so a message counts as being about an input only
  * if it says so. OpenAI leaves `code` and `param` null for both kinds ("'$.input' is invalid", "maximum context length").
  */
-function classifyBadRequest(refusal: Refusal): FailureCode {
+function readBadRequest(refusal: Refusal): FailureCode {
   const { status, param } = refusal;
   const message = refusal.message ?? '';
 

@@ -7,6 +7,7 @@ export type Rate = { readonly capacity: number; readonly perMinute: number };
 export type FixedRates = { readonly requests: Rate | null; readonly tokens: Rate | null };
 /** What is left in the buckets of a credential; mirrored by `pacing/pace.lua`. */
 export type FixedLevels = { readonly atMs: number; readonly requests: number; readonly tokens: number };
+export type Fixed = { readonly levels: FixedLevels; readonly rates: FixedRates };
 
 /** Refilled as if a minute had 61 seconds: a call may leave up to a second after its place was given. */
 const MINUTE_S = 61;

@@ -1,6 +1,6 @@
 /** Whether a request may go now, soon, or must come again: one decision over all buckets. Mirrored by `pacing/pace.lua`. */
 import { passGate } from './breaker.ts';
-import { drawFixed, type FixedLevels, type FixedRates, fixedBucket } from './fixed-limits.ts';
+import { drawFixed, type Fixed, fixedBucket } from './fixed-limits.ts';
 import {
   type Account,
   type Bucket,
@@ -21,8 +21,6 @@ export type Answer =
   | { readonly go: true; readonly waitMs: number; readonly taken: Taken }
   | { readonly go: false; readonly waitMs: number; readonly because: WaitReason };
 
-export type Fixed = { readonly levels: FixedLevels; readonly rates: FixedRates };
-
 /**
  * Takes one request and its tokens from every bucket, or from none.
  *
@@ -37,8 +35,8 @@ export function reserve(
   nowMs: number,
   rules: PacingRules,
 ): { account: Account; fixed: Fixed | null; answer: Answer } {
-  const passed = passGate(account, nowMs, rules);
-  if (passed.gate !== null) return { account: passed.account, fixed, answer: { go: false, ...passed.gate } };
+  const { gate, ...passed } = passGate(account, fixed, nowMs, rules);
+  if (gate !== null) return { ...passed, answer: { go: false, ...gate } };
 
   const tokens = estimateTokens(size, account.bytesPerToken, rules);
   const cooldownMs = Math.max(0, account.cooldownUntilMs - nowMs);

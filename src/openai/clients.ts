@@ -1,4 +1,4 @@
-import OpenAI from 'openai';
+import OpenAI, { APIError } from 'openai';
 import { Agent, fetch } from 'undici';
 import type { Credential } from '../core/credential.ts';
 
@@ -55,8 +55,24 @@ export function createClients({ timeoutMs, connectionsMax }: ClientsOptions): Cl
   };
 }
 
+/**
+ * The SDK, except that its errors hold the whole body of an answer.
+ *
+ * It keeps what stands under `error` alone, and so loses the words of `{"error":"Bad Request","message":"…"}` and of a bare string.
+ */
+class Client extends OpenAI {
+  protected override makeStatusError(
+    status: number,
+    body: object,
+    message: string | undefined,
+    headers: Headers,
+  ): APIError {
+    return APIError.generate(status, { error: body }, message, headers);
+  }
+}
+
 function createClient(credential: Credential, agent: Agent, timeoutMs: number): OpenAI {
-  return new OpenAI({
+  return new Client({
     apiKey: credential.apiKey,
     baseURL: credential.baseUrl,
     // Null, not absent: for what is absent the SDK looks into the environment, which is the platform's and not the tenant's.

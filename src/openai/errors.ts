@@ -46,20 +46,28 @@ export function errorInAnswer(
   if (typeof body !== 'object' || body === null || !('error' in body) || !body.error) return undefined;
   const words = wordsOf(body.error);
   const status = Number(words.code);
-  const code = classifyResponse({ ...words, status: status >= 400 && status < 600 ? status : 200 });
-  return new EmbedError(code ?? 'answer_malformed', detailsOf(200, words, sent, headers, nowMs));
+  const details = detailsOf(200, words, sent, headers, nowMs);
+  const code = classifyResponse({
+    ...words,
+    status: status >= 400 && status < 600 ? status : 200,
+    messageWithoutInputs: details.providerMessage,
+  });
+  return new EmbedError(code ?? 'answer_malformed', details);
 }
 
 function fromStatus(error: APIError, status: number, sent: Sent, nowMs: number): Error {
   // The SDK puts its own words around what is no JSON: "502 <html>…".
-  const words = error.error ? wordsOf(error.error) : { message: error.message.replace(/^\d{3} /, '') };
-  const code = classifyResponse({ status, ...words });
+  const words: Words = error.error
+    ? wordsOf(saidIn(error.error))
+    : { message: error.message.replace(/^\d{3} /, '') };
+  const details = detailsOf(status, words, sent, error.headers, nowMs);
+  const code = classifyResponse({ status, ...words, messageWithoutInputs: details.providerMessage });
   if (code === undefined) {
     return new Error(
       `The provider answered with status ${status}, which core/classify-response.ts does not name.`,
     );
   }
-  return new EmbedError(code, detailsOf(status, words, sent, error.headers, nowMs));
+  return new EmbedError(code, details);
 }
 
 type Words = {
@@ -69,19 +77,25 @@ type Words = {
   readonly message?: string | undefined;
 };
 
-/** The provider's words, whatever shape its error has: OpenAI's object, a string, FastAPI's `detail`. */
-function wordsOf(error: unknown): Words {
-  if (typeof error === 'string') return { message: error };
-  if (typeof error !== 'object' || error === null) return { message: String(error) };
-  const fields: Readonly<Record<string, unknown>> = { ...error };
-  const { code, type, param, message, error: nested } = fields;
-  const said = typeof message === 'string' ? message : nested;
+/** The provider's words, whatever shape its error has: OpenAI's object, a string, FastAPI's `detail`, "Bad Request" beside the reason. */
+function wordsOf(said: unknown): Words {
+  if (typeof said === 'string') return { message: said };
+  if (typeof said !== 'object' || said === null) return { message: String(said) };
+  const fields: Readonly<Record<string, unknown>> = { ...said };
+  const { code, type, param, message, detail, error } = fields;
+  const reason = [message, detail, error].find((words) => typeof words === 'string' && words !== '');
   return {
     code: wordOf(code),
     type: wordOf(type),
     param: wordOf(param),
-    message: typeof said === 'string' ? said : JSON.stringify(error),
+    message: typeof reason === 'string' ? reason : JSON.stringify(said),
   };
+}
+
+/** What an error's body says: under `error` as OpenAI has it, or anywhere. */
+function saidIn(body: unknown): unknown {
+  const isNested = typeof body === 'object' && body !== null && 'error' in body;
+  return isNested && typeof body.error === 'object' && body.error !== null ? body.error : body;
 }
 
 function wordOf(value: unknown): string | undefined {

@@ -179,14 +179,36 @@ local function leave(holder, waiter, tokens)
   if waiter and redis.call('ZREM', LINE, waiter) == 1 then holder.waiting = math.max(0, holder.waiting - tokens) end
 end
 
+-- Taking ----------------------------------------------------------------------------------------------------------------
+
+local function wait_for(level, capacity, per_minute, units, ahead)
+  local missing = ahead + math.min(units, capacity) - level
+  return missing <= 0 and 0 or math.ceil(missing / per_minute * MINUTE_MS)
+end
+
+local function take(account, fixed, tokens)
+  for kind, units in pairs({ requests = 1, tokens = tokens }) do
+    account[kind].level = account[kind].level - units
+    account[kind].taken = account[kind].taken + units
+    if fixed then fixed[kind] = fixed[kind] - units end
+  end
+end
+
 -- The breaker -----------------------------------------------------------------------------------------------------------
 
-local function pass_gate(account)
+local function grant_probe(account, fixed)
+  local rate = call.fixed and call.fixed.requests
+  local wait = rate and wait_for(fixed.requests, rate.capacity, rate.perMinute, 1, 0) or 0
+  take(account, fixed, 1)
+  account.probeUntilMs = now + wait + rules.probeMs
+  return wait
+end
+
+local function pass_gate(account, fixed)
   if account.openUntilMs == 0 then return nil end
   if now < account.openUntilMs then return { go = false, because = 'breaker', waitMs = account.openUntilMs - now } end
   if now < account.probeUntilMs then return { go = false, because = 'probe_in_flight', waitMs = rules.retryMs } end
-  account.probeUntilMs = now + rules.probeMs
-  return { go = false, because = 'probe', waitMs = 0 }
+  return { go = false, because = 'probe', waitMs = grant_probe(account, fixed) }
 end
 
 local function reopen(account)
@@ -202,11 +224,6 @@ end
 
 -- The calls -------------------------------------------------------------------------------------------------------------
 
-local function wait_for(level, capacity, per_minute, units, ahead)
-  local missing = ahead + math.min(units, capacity) - level
-  return missing <= 0 and 0 or math.ceil(missing / per_minute * MINUTE_MS)
-end
-
 local function wait_of(kind, account, fixed, units, ahead)
   local meter, rate = account[kind], call.fixed and call.fixed[kind]
   local shared = wait_for(meter.level, capacity_of(meter, rules[kind]), meter.perMinute, units, ahead)
@@ -216,7 +233,7 @@ end
 local calls = {}
 
 function calls.reserve(account, fixed)
-  local gate = pass_gate(account)
+  local gate = pass_gate(account, fixed)
   if gate then return gate end
 
   local holder = fixed or account
@@ -239,11 +256,7 @@ function calls.reserve(account, fixed)
 
   local own = math.max(cooldown, wait_of('requests', account, fixed, 1, 0), wait_of('tokens', account, fixed, tokens, 0))
   leave(holder, call.waiter, tokens)
-  for kind, units in pairs({ requests = 1, tokens = tokens }) do
-    account[kind].level = account[kind].level - units
-    account[kind].taken = account[kind].taken + units
-    if fixed then fixed[kind] = fixed[kind] - units end
-  end
+  take(account, fixed, tokens)
   return { go = true, waitMs = own, taken = { takenMs = now, bytes = call.bytes, tokens = tokens,
     requestsTaken = account.requests.taken, tokensTaken = account.tokens.taken } }
 end
@@ -288,15 +301,14 @@ function calls.release(account, fixed)
   return {}
 end
 
-function calls.fail(account)
+function calls.fail(account, fixed)
   if account.openUntilMs > 0 then
     return { next = 'wait', waitMs = math.max(account.openUntilMs - now, rules.retryMs) }
   end
   account.failures = account.failures + 1
   if account.failures >= rules.failuresToOpen then return { next = 'wait', waitMs = reopen(account) } end
   if now < account.probeUntilMs then return { next = 'wait', waitMs = rules.retryMs } end
-  account.probeUntilMs = now + rules.probeMs
-  return { next = 'probe', waitMs = 0 }
+  return { next = 'probe', waitMs = grant_probe(account, fixed) }
 end
 
 function calls.probed(account)

@@ -30,7 +30,7 @@ export type Reservation = {
   readonly fixed: FixedRates | null;
 };
 
-/** Ask again after `waitMs`; or, when `because` is `probe`, send one neutral word now and report it by `probed`. */
+/** Ask again after `waitMs`; or, when `because` is `probe`, send one neutral word then, and report it by `probed`. */
 export type Wait = { readonly go: false; readonly waitMs: number; readonly because: WaitReason };
 
 export type RequestSize = {
@@ -65,7 +65,7 @@ export type Pacer = {
   refused(reservation: Reservation, refusal: Refusal): Promise<void>;
   /**
    * Reports a 5xx, a timeout or a broken connection. One caller at a time is told to `probe`: to send one neutral word,
-   * to learn whether the provider or the work is at fault, and to report it by `probed`.
+   * after `waitMs`, to learn whether the provider or the work is at fault, and to report it by `probed`.
    */
   failed(reservation: Reservation): Promise<{ next: 'probe' | 'wait'; waitMs: number }>;
   /** Reports whether a probe was answered. `waitMs` is 0 when it was. */
@@ -140,8 +140,9 @@ export function createPacer(redis: Redis, options: PacerOptions = {}): Pacer {
     },
     async failed(reservation) {
       if (!reportOnce(reservation)) return { next: 'wait', waitMs: rules.retryMs };
-      const { account, holder } = reservation;
-      const answer = await run<{ next: 'probe' | 'wait'; waitMs: number }>(account, holder, { op: 'fail' });
+      const { account, holder, fixed } = reservation;
+      const call = { op: 'fail', fixed };
+      const answer = await run<{ next: 'probe' | 'wait'; waitMs: number }>(account, holder, call);
       return answer.next === 'probe' ? answer : { ...answer, waitMs: spreadMs(answer.waitMs, random()) };
     },
     async probed(credential, model, ok) {
