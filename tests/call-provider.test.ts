@@ -97,16 +97,19 @@ describe('batches that start with the same key at once', () => {
     expect(placesTaken()).toBe(5);
   });
 
-  test('are all sent away when the provider fails the first one, instead of trying it one after the other', async () => {
-    const { embed, request, requests, told } = setup();
-    const ends = ['a', 'b', 'c'].map(embed);
+  test.each(['timed_out', 'answer_malformed'] as const)(
+    'are all sent away when the provider fails the first one (%s), instead of trying it one after the other',
+    async (code) => {
+      const { embed, request, requests, told } = setup();
+      const ends = ['a', 'b', 'c'].map(embed);
 
-    (await request(0)).fail(new EmbedError('timed_out'));
+      (await request(0)).fail(new EmbedError(code));
 
-    expect(await Promise.all(ends)).toEqual(['account_paused', 'account_paused', 'account_paused']);
-    expect(requests).toHaveLength(1);
-    expect(told.toSorted()).toEqual(['failed', 'released', 'released']);
-  });
+      expect(await Promise.all(ends)).toEqual(['account_paused', 'account_paused', 'account_paused']);
+      expect(requests).toHaveLength(1);
+      expect(told.toSorted()).toEqual(['failed', 'released', 'released']);
+    },
+  );
 
   test('go no further than the gate when the first one finds the key dead: their places are given back', async () => {
     const { embed, request, requests, told } = setup();

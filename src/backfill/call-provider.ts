@@ -35,7 +35,13 @@ export type Call = {
 const PROBE_TEXT = 'ping';
 
 /** Failures that the provider may be to blame for as well as the work. */
-const PROVIDER_FAILURES: readonly FailureCode[] = ['provider_failed', 'connection_failed', 'timed_out'];
+const PROVIDER_FAILURES: readonly FailureCode[] = [
+  'provider_failed',
+  'connection_failed',
+  'timed_out',
+  // What stands before a provider that is down may answer in its place, with a page and a 200.
+  'answer_malformed',
+];
 
 function isProviderFailure(error: unknown): boolean {
   return error instanceof EmbedError && PROVIDER_FAILURES.includes(error.code);
