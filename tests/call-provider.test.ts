@@ -1,3 +1,5 @@
+import type { SQL } from 'drizzle-orm';
+import { PgDialect } from 'drizzle-orm/pg-core';
 import { describe, expect, test } from 'vitest';
 import { type Call, callProvider } from '../src/backfill/call-provider.ts';
 import type { BatchDeps } from '../src/backfill/deps.ts';
@@ -16,14 +18,19 @@ const ANSWER: EmbedAnswer = {
   limits: NO_LIMITS,
 };
 
-/** A provider that a test answers request by request, and a pacer that notes what it is told of each place. */
-function setup() {
+/**
+ * A provider that a test answers request by request, and a pacer that notes what it is told of each place.
+ *
+ * `next` is what the pacer says to do about a failure of the provider.
+ */
+function setup({ next = 'wait', owner = 'platform' }: { next?: 'wait' | 'probe'; owner?: string } = {}) {
   const requests: {
     texts: readonly string[];
     answer: (answer: EmbedAnswer) => void;
     fail: (e: Error) => void;
   }[] = [];
   const told: string[] = [];
+  const noted: unknown[][] = [];
   const reported = new WeakSet<Reservation>();
   let places = 0;
   const once = (what: string) => async (place: Reservation) => {
@@ -40,13 +47,17 @@ function setup() {
     refused: once('refused'),
     failed: async (place: Reservation) => {
       await once('failed')(place);
-      return { next: 'wait', waitMs: 2_000 } as const;
+      return { next, waitMs: next === 'wait' ? 2_000 : 0 };
     },
     released: once('released'),
-    probed: async () => ({ waitMs: 0 }),
+    probed: async (_credential: unknown, _model: string, ok: boolean) => {
+      told.push(ok ? 'probed well' : 'probed in vain');
+      return { waitMs: ok ? 0 : 2_000 };
+    },
   } as unknown as Pacer;
   const deps = {
     pacer,
+    db: { execute: async (query: SQL) => void noted.push(new PgDialect().sqlToQuery(query).params) },
     keyGate: new KeyGate(),
     log: { info: () => undefined, warn: () => undefined, error: () => undefined },
     embedder: {
@@ -55,7 +66,7 @@ function setup() {
     },
   } as unknown as BatchDeps;
   const callFor = (waiter: string): Call => ({
-    credential: { owner: 'platform' } as Call['credential'],
+    credential: { owner, fingerprint: 'f1' } as Call['credential'],
     model: 'm',
     dimensions: 1,
     jobId: `job of ${waiter}`,
@@ -80,7 +91,7 @@ function setup() {
       await new Promise((resolve) => setImmediate(resolve));
     }
   };
-  return { embed, request, requests, told, placesTaken: () => places };
+  return { embed, request, requests, told, noted, placesTaken: () => places };
 }
 
 describe('batches that start with the same key at once', () => {
@@ -120,6 +131,42 @@ describe('batches that start with the same key at once', () => {
     expect(await Promise.all(ends)).toEqual(['key_invalid', 'key_invalid', 'key_invalid']);
     expect(requests).toHaveLength(1);
     expect(told.filter((what) => what !== 'released')).toEqual(['settled']);
+  });
+});
+
+describe('the neutral word that tells an outage from a bad batch', () => {
+  test.each([
+    ['is answered: the batch is to blame', undefined, 'provider_failed', 'probed well'],
+    ['is refused: the batch is to blame', new EmbedError('input_rejected'), 'provider_failed', 'probed well'],
+    ['fails too: the account pauses', new EmbedError('timed_out'), 'account_paused', 'probed in vain'],
+    [
+      'is no answer either: the account pauses',
+      new EmbedError('answer_malformed'),
+      'account_paused',
+      'probed in vain',
+    ],
+  ])('%s', async (_what, failure, code, heard) => {
+    const { embed, request, told } = setup({ next: 'probe' });
+    const ended = embed('a');
+
+    (await request(0)).fail(new EmbedError('provider_failed'));
+    const word = await request(1);
+    if (failure === undefined) word.answer(ANSWER);
+    else word.fail(failure);
+
+    expect(await ended).toBe(code);
+    expect(told).toEqual(['failed', heard]);
+  });
+
+  test('leaves a record of the key that it finds dead', async () => {
+    const { embed, request, noted } = setup({ next: 'probe', owner: 'tenant' });
+    const ended = embed('a');
+
+    (await request(0)).fail(new EmbedError('provider_failed'));
+    (await request(1)).fail(new EmbedError('key_invalid'));
+    await ended;
+
+    expect(noted).toEqual([expect.arrayContaining(['acme', 'f1', 'invalid'])]);
   });
 });
 

@@ -102,10 +102,10 @@ async function sendAt(
     await briefly(deps, deps.pacer.settled(place, heard(answer)));
     return answer.tokens > 0 ? answer : { ...answer, tokens: place.taken.tokens };
   } catch (error) {
-    // A key that is known to be dead is not sent, and so says nothing of the provider.
-    const again = isSent && (await onFailure(deps, call, place, error));
-    if (!again) throw error;
-    return 'again';
+    if (isSent && (await onFailure(deps, call, place, error))) return 'again';
+    // A key that is known to be dead is not sent, and so says nothing of the provider. Another tenant may have found it out.
+    if (!isSent) await noteFailure(deps, call, error);
+    throw error;
   } finally {
     await deps.pacer.released(place);
   }
@@ -154,10 +154,10 @@ function send(deps: BatchDeps, call: Call, texts: readonly string[]): Promise<Em
     const { model, dimensions } = call;
     return deps.embedder.embed(call.credential, { texts, model, dimensions }, call.signal);
   };
-  return deps.keyGate.pass(call.keyName, embed, () =>
+  return deps.keyGate.pass(call.keyName, call.tenantId, embed, () =>
     // The answer is paid for: what cannot be noted at the moment is noted with the next one.
     noteHealth(deps, call, { status: 'valid', reason: null }).catch(() =>
-      deps.keyGate.forgetGood(call.keyName),
+      deps.keyGate.forgetGood(call.keyName, call.tenantId),
     ),
   );
 }
@@ -188,10 +188,9 @@ async function onFailure(deps: BatchDeps, call: Call, place: Reservation, error:
     { batch: call.jobId, code, status, providerCode, providerMessage, requestId },
     'request_failed',
   );
-  await noteHealth(deps, call, statusAfter(error));
+  await noteFailure(deps, call, error);
   const limits = error.limits ?? NO_LIMITS;
   if (error.code === 'rate_limited') {
-    deps.keyGate.forgetGood(call.keyName);
     await deps.pacer.refused(place, { retryAfterMs: error.retryAfterMs ?? null, limits });
     return (error.retryAfterMs ?? 0) <= SLEEP_MS_MAX || call.sitsOut();
   }
@@ -230,15 +229,25 @@ async function assertModelFits(deps: BatchDeps, call: Call): Promise<void> {
 async function probe(deps: BatchDeps, call: Call): Promise<void> {
   const isWell = await send(deps, call, [PROBE_TEXT]).then(
     () => true,
-    (error: unknown) => {
+    async (error: unknown) => {
       // Stopped from our side: that says nothing of the provider, and somebody else probes when our time is over.
       if (!(error instanceof EmbedError) || error.code === 'shutting_down') throw error;
+      // The pacer is to hear of the probe whatever comes of this: what cannot be noted is noted by the next call.
+      await noteFailure(deps, call, error).catch(() => undefined);
       // A refusal is an answer too: whoever refuses is there.
       return !isProviderFailure(error);
     },
   );
   const { waitMs } = await deps.pacer.probed(call.credential, call.model, isWell);
   if (!isWell) throw new EmbedError('account_paused', { retryAfterMs: waitMs });
+}
+
+/** Records what a failure showed about a tenant's own key, if anything. */
+async function noteFailure(deps: BatchDeps, call: Call, error: unknown): Promise<void> {
+  if (!(error instanceof EmbedError)) return;
+  // Its next answer shows that the key works again. One that is dead does so by no answer of this run.
+  if (error.code === 'rate_limited') deps.keyGate.forgetGood(call.keyName, call.tenantId);
+  await noteHealth(deps, call, statusAfter(error));
 }
 
 /** Records what a call showed about a tenant's own key. */
