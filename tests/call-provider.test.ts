@@ -75,10 +75,11 @@ function setup({ next = 'wait', owner = 'platform' }: { next?: 'wait' | 'probe';
     tenantId: 'acme',
     signal: new AbortController().signal,
     onRequest: () => undefined,
-    sitsOut: async () => false,
+    assertWanted: async () => undefined,
+    sitsOut: () => false,
   });
-  const embed = (waiter: string) => {
-    const ended = callProvider(deps, callFor(waiter), [waiter], 1);
+  const embed = (waiter: string, other: Partial<Call> = {}) => {
+    const ended = callProvider(deps, { ...callFor(waiter), ...other }, [waiter], 1);
     return ended.then(
       (answer) => answer.tokens,
       (error: Error) => (error instanceof EmbedError ? error.code : error),
@@ -97,7 +98,7 @@ function setup({ next = 'wait', owner = 'platform' }: { next?: 'wait' | 'probe';
 describe('batches that start with the same key at once', () => {
   test('follow the first one when it is answered, at places taken then', async () => {
     const { embed, request, told, placesTaken } = setup();
-    const ends = ['a', 'b', 'c'].map(embed);
+    const ends = ['a', 'b', 'c'].map((waiter) => embed(waiter));
 
     (await request(0)).answer(ANSWER);
     (await request(1)).answer(ANSWER);
@@ -112,7 +113,7 @@ describe('batches that start with the same key at once', () => {
     'are all sent away when the provider fails the first one (%s), instead of trying it one after the other',
     async (code) => {
       const { embed, request, requests, told } = setup();
-      const ends = ['a', 'b', 'c'].map(embed);
+      const ends = ['a', 'b', 'c'].map((waiter) => embed(waiter));
 
       (await request(0)).fail(new EmbedError(code));
 
@@ -124,13 +125,33 @@ describe('batches that start with the same key at once', () => {
 
   test('go no further than the gate when the first one finds the key dead: their places are given back', async () => {
     const { embed, request, requests, told } = setup();
-    const ends = ['a', 'b', 'c'].map(embed);
+    const ends = ['a', 'b', 'c'].map((waiter) => embed(waiter));
 
     (await request(0)).fail(new EmbedError('key_invalid'));
 
     expect(await Promise.all(ends)).toEqual(['key_invalid', 'key_invalid', 'key_invalid']);
     expect(requests).toHaveLength(1);
     expect(told.filter((what) => what !== 'released')).toEqual(['settled']);
+  });
+});
+
+describe('a 429 that asks for no long wait', () => {
+  test('is followed by the same request, as long as the work is wanted', async () => {
+    const { embed, request, requests } = setup();
+    const stopped = new Error('the run has stopped');
+    let isWanted = true;
+    const assertWanted = async () => {
+      if (!isWanted) throw stopped;
+    };
+    const ended = embed('a', { assertWanted });
+
+    (await request(0)).fail(new EmbedError('rate_limited'));
+    const second = await request(1);
+    isWanted = false;
+    second.fail(new EmbedError('rate_limited', { retryAfterMs: 10 }));
+
+    expect(await ended).toBe(stopped);
+    expect(requests).toHaveLength(2);
   });
 });
 

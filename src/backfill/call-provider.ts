@@ -27,8 +27,10 @@ export type Call = {
   readonly signal: AbortSignal;
   /** Called for each request that goes out, whatever becomes of it. */
   readonly onRequest: () => void;
+  /** Asked before the work is taken up again, after a 429 or a wait. Throws what ends it when nobody wants it any more. */
+  readonly assertWanted: () => Promise<void>;
   /** Whether a wait is to be sat out here, since what was found out so far would be lost with the slot. */
-  readonly sitsOut: () => Promise<boolean>;
+  readonly sitsOut: () => boolean;
 };
 
 /** What tells a provider that is well from one that is not. Neutral, short, and nobody's text. */
@@ -54,6 +56,7 @@ function isProviderFailure(error: unknown): boolean {
  * is answered was the work to blame. Of a server that reports no usage the answer's tokens are our estimate.
  *
  * @throws {EmbedError} of any code. `paced`, `rate_limited` and `account_paused` say when to come again.
+ * @throws what `assertWanted` throws.
  */
 export async function callProvider(
   deps: BatchDeps,
@@ -61,7 +64,8 @@ export async function callProvider(
   texts: readonly string[],
   bytes: number,
 ): Promise<EmbedAnswer> {
-  for (;;) {
+  for (let round = 1; ; round++) {
+    if (round > 1) await call.assertWanted();
     const place = await reserveSoon(
       deps.pacer,
       call.credential,
@@ -130,7 +134,7 @@ async function onTrial(call: Call, trial: Promise<unknown>): Promise<void> {
     ),
     pause(TRIAL_MS_MAX, call.signal).then(() => 'slow'),
   ]);
-  if (end === 'ended' || (end === 'slow' && (await call.sitsOut()))) return;
+  if (end === 'ended' || (end === 'slow' && call.sitsOut())) return;
   throw new EmbedError(end === 'failed' ? 'account_paused' : 'paced', { retryAfterMs: TRIAL_SNOOZE_MS });
 }
 
@@ -171,7 +175,7 @@ const SIT_OUT_LOOK_MS = 2_000;
 async function onWait(deps: BatchDeps, call: Call, wait: Wait): Promise<void> {
   if (wait.because === 'probe') return probe(deps, call);
   const isDown = wait.because === 'breaker' || wait.because === 'probe_in_flight';
-  if (!isDown && wait.waitMs <= SIT_OUT_MS_MAX && (await call.sitsOut()))
+  if (!isDown && wait.waitMs <= SIT_OUT_MS_MAX && call.sitsOut())
     return pause(Math.min(wait.waitMs, SIT_OUT_LOOK_MS), call.signal);
   throw new EmbedError(isDown ? 'account_paused' : 'paced', { retryAfterMs: wait.waitMs });
 }

@@ -90,7 +90,7 @@ async function assertPresentKey(deps: BatchDeps, tenantId: string, used: Credent
   if (holderKeyOf(present) !== holderKeyOf(used)) throw new EmbedError('key_replaced', { retryAfterMs: 0 });
 }
 
-/** The run was told to stop between two requests of a batch. */
+/** The run was told to stop before a batch had sent all its requests. */
 class RunStopped extends Error {}
 
 /** One attempt at a batch: what it sends, and what it has to record of that. */
@@ -125,10 +125,14 @@ class BatchWork {
     this.#inDoubt = false;
   }
 
+  async #assertWanted(): Promise<void> {
+    if ((await currentRun(this.#deps, this.#context.batch)) === undefined) throw new RunStopped();
+  }
+
   async #call(part: readonly FittedInput[]): Promise<EmbedAnswer> {
     const { batch, target } = this.#context;
     // Finding out who is to blame may take hundreds of requests: a run that stops does not wait for them.
-    if (this.#inDoubt && (await currentRun(this.#deps, batch)) === undefined) throw new RunStopped();
+    if (this.#inDoubt) await this.#assertWanted();
     const call = {
       credential: this.#credential,
       model: target.model,
@@ -141,8 +145,9 @@ class BatchWork {
       onRequest: () => {
         this.#requests++;
       },
+      assertWanted: () => this.#assertWanted(),
       // Begun anew after each wait, an account that is slow enough would never come to the end of it.
-      sitsOut: async () => this.#inDoubt && (await currentRun(this.#deps, batch)) !== undefined,
+      sitsOut: () => this.#inDoubt,
     };
     const bytes = part.reduce((sum, input) => sum + input.bytes, 0);
     const texts = part.map((input) => input.text);
