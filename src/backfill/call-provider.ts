@@ -30,7 +30,7 @@ export type Call = {
   /** Asked before the work is taken up again, after a 429 or a wait. Throws what ends it when nobody wants it any more. */
   readonly assertWanted: () => Promise<void>;
   /** Whether a wait is to be sat out here, since what was found out so far would be lost with the slot. */
-  readonly sitsOut: () => boolean;
+  readonly sitsOut: (waitMs: number) => boolean;
 };
 
 /** What tells a provider that is well from one that is not. Neutral, short, and nobody's text. */
@@ -134,7 +134,7 @@ async function onTrial(call: Call, trial: Promise<unknown>): Promise<void> {
     ),
     pause(TRIAL_MS_MAX, call.signal).then(() => 'slow'),
   ]);
-  if (end === 'ended' || (end === 'slow' && call.sitsOut())) return;
+  if (end === 'ended' || (end === 'slow' && call.sitsOut(TRIAL_MS_MAX))) return;
   throw new EmbedError(end === 'failed' ? 'account_paused' : 'paced', { retryAfterMs: TRIAL_SNOOZE_MS });
 }
 
@@ -166,8 +166,8 @@ function send(deps: BatchDeps, call: Call, texts: readonly string[]): Promise<Em
   );
 }
 
-/** Longest wait that is sat out: that of an account of one request a minute. */
-const SIT_OUT_MS_MAX = 60_000;
+/** Who is sent away for longer than this comes so seldom to the same point that it does not matter to begin anew. */
+const COOLDOWN_MS_MAX = 10 * 60_000;
 /** So soon somebody who sits a wait out finds out that his run has stopped. */
 const SIT_OUT_LOOK_MS = 2_000;
 
@@ -175,7 +175,8 @@ const SIT_OUT_LOOK_MS = 2_000;
 async function onWait(deps: BatchDeps, call: Call, wait: Wait): Promise<void> {
   if (wait.because === 'probe') return probe(deps, call);
   const isDown = wait.because === 'breaker' || wait.because === 'probe_in_flight';
-  if (!isDown && wait.waitMs <= SIT_OUT_MS_MAX && call.sitsOut())
+  const isShort = wait.because !== 'cooldown' || wait.waitMs <= COOLDOWN_MS_MAX;
+  if (!isDown && isShort && call.sitsOut(wait.waitMs))
     return pause(Math.min(wait.waitMs, SIT_OUT_LOOK_MS), call.signal);
   throw new EmbedError(isDown ? 'account_paused' : 'paced', { retryAfterMs: wait.waitMs });
 }
@@ -196,7 +197,7 @@ async function onFailure(deps: BatchDeps, call: Call, place: Reservation, error:
   const limits = error.limits ?? NO_LIMITS;
   if (error.code === 'rate_limited') {
     await deps.pacer.refused(place, { retryAfterMs: error.retryAfterMs ?? null, limits });
-    return (error.retryAfterMs ?? 0) <= SLEEP_MS_MAX || call.sitsOut();
+    return (error.retryAfterMs ?? 0) <= SLEEP_MS_MAX || call.sitsOut(error.retryAfterMs ?? 0);
   }
   if (isProviderFailure(error)) {
     const { next, waitMs } = await deps.pacer.failed(place);
