@@ -4,6 +4,7 @@ import { Redis } from 'ioredis';
 import type { Registry } from 'prom-client';
 import { CarefulWrites } from './backfill/careful-writes.ts';
 import { KeyGate } from './backfill/key-gate.ts';
+import { LongWaits } from './backfill/long-waits.ts';
 import { sweep } from './backfill/sweep.ts';
 import { type Config, ConfigError, loadEnvFile, readConfiguration } from './config.ts';
 import type { Credential } from './core/credential.ts';
@@ -134,6 +135,7 @@ function wire(
     pacer: createPacer(redis, { rules: { ...pacingRules(config.pacing.startFraction), ...config.breaker } }),
     vectors: createVectorCache(redis, config.vectorCacheSize),
     keyGate: new KeyGate(),
+    longWaits: new LongWaits(),
     tokenizer: { countTokens, truncateToTokens },
     progress: createProgressReporter(db, queues),
   };

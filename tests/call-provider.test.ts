@@ -1,3 +1,5 @@
+import type { SQL } from 'drizzle-orm';
+import { PgDialect } from 'drizzle-orm/pg-core';
 import { describe, expect, test } from 'vitest';
 import { type Call, callProvider } from '../src/backfill/call-provider.ts';
 import type { BatchDeps } from '../src/backfill/deps.ts';
@@ -16,14 +18,29 @@ const ANSWER: EmbedAnswer = {
   limits: NO_LIMITS,
 };
 
-/** A provider that a test answers request by request, and a pacer that notes what it is told of each place. */
-function setup(other: Partial<Pacer> = {}, signal = new AbortController().signal) {
+/**
+ * A provider that a test answers request by request, and a pacer that notes what it is told of each place.
+ *
+ * `next` is what the pacer says to do about a failure of the provider.
+ */
+function setup({
+  next = 'wait',
+  owner = 'platform',
+  pacer: other = {},
+  signal = new AbortController().signal,
+}: {
+  next?: 'wait' | 'probe';
+  owner?: string;
+  pacer?: Partial<Pacer>;
+  signal?: AbortSignal;
+} = {}) {
   const requests: {
     texts: readonly string[];
     answer: (answer: EmbedAnswer) => void;
     fail: (e: Error) => void;
   }[] = [];
   const told: string[] = [];
+  const noted: unknown[][] = [];
   const reported = new WeakSet<Reservation>();
   let places = 0;
   const once = (what: string) => async (place: Reservation) => {
@@ -40,14 +57,18 @@ function setup(other: Partial<Pacer> = {}, signal = new AbortController().signal
     refused: once('refused'),
     failed: async (place: Reservation) => {
       await once('failed')(place);
-      return { next: 'wait', waitMs: 2_000 } as const;
+      return { next, waitMs: next === 'wait' ? 2_000 : 0 };
     },
     released: once('released'),
-    probed: async () => ({ waitMs: 0 }),
+    probed: async (_credential: unknown, _model: string, ok: boolean) => {
+      told.push(ok ? 'probed well' : 'probed in vain');
+      return { waitMs: ok ? 0 : 2_000 };
+    },
     ...other,
   } as unknown as Pacer;
   const deps = {
     pacer,
+    db: { execute: async (query: SQL) => void noted.push(new PgDialect().sqlToQuery(query).params) },
     keyGate: new KeyGate(),
     log: { info: () => undefined, warn: () => undefined, error: () => undefined },
     embedder: {
@@ -56,7 +77,7 @@ function setup(other: Partial<Pacer> = {}, signal = new AbortController().signal
     },
   } as unknown as BatchDeps;
   const callFor = (waiter: string): Call => ({
-    credential: { owner: 'platform' } as Call['credential'],
+    credential: { owner, fingerprint: 'f1' } as Call['credential'],
     model: 'm',
     dimensions: 1,
     jobId: `job of ${waiter}`,
@@ -65,10 +86,11 @@ function setup(other: Partial<Pacer> = {}, signal = new AbortController().signal
     tenantId: 'acme',
     signal,
     onRequest: () => undefined,
-    sitsOut: async () => false,
+    assertWanted: async () => undefined,
+    sitsOut: () => false,
   });
-  const embed = (waiter: string) => {
-    const ended = callProvider(deps, callFor(waiter), [waiter], 1);
+  const embed = (waiter: string, other: Partial<Call> = {}) => {
+    const ended = callProvider(deps, { ...callFor(waiter), ...other }, [waiter], 1);
     return ended.then(
       (answer) => answer.tokens,
       (error: Error) => (error instanceof EmbedError ? error.code : error),
@@ -81,13 +103,13 @@ function setup(other: Partial<Pacer> = {}, signal = new AbortController().signal
       await new Promise((resolve) => setImmediate(resolve));
     }
   };
-  return { embed, request, requests, told, placesTaken: () => places };
+  return { embed, request, requests, told, noted, placesTaken: () => places };
 }
 
 describe('batches that start with the same key at once', () => {
   test('follow the first one when it is answered, at places taken then', async () => {
     const { embed, request, told, placesTaken } = setup();
-    const ends = ['a', 'b', 'c'].map(embed);
+    const ends = ['a', 'b', 'c'].map((waiter) => embed(waiter));
 
     (await request(0)).answer(ANSWER);
     (await request(1)).answer(ANSWER);
@@ -98,26 +120,85 @@ describe('batches that start with the same key at once', () => {
     expect(placesTaken()).toBe(5);
   });
 
-  test('are all sent away when the provider fails the first one, instead of trying it one after the other', async () => {
-    const { embed, request, requests, told } = setup();
-    const ends = ['a', 'b', 'c'].map(embed);
+  test.each(['timed_out', 'answer_malformed'] as const)(
+    'are all sent away when the provider fails the first one (%s), instead of trying it one after the other',
+    async (code) => {
+      const { embed, request, requests, told } = setup();
+      const ends = ['a', 'b', 'c'].map((waiter) => embed(waiter));
 
-    (await request(0)).fail(new EmbedError('timed_out'));
+      (await request(0)).fail(new EmbedError(code));
 
-    expect(await Promise.all(ends)).toEqual(['account_paused', 'account_paused', 'account_paused']);
-    expect(requests).toHaveLength(1);
-    expect(told.toSorted()).toEqual(['failed', 'released', 'released']);
-  });
+      expect(await Promise.all(ends)).toEqual(['account_paused', 'account_paused', 'account_paused']);
+      expect(requests).toHaveLength(1);
+      expect(told.toSorted()).toEqual(['failed', 'released', 'released']);
+    },
+  );
 
   test('go no further than the gate when the first one finds the key dead: their places are given back', async () => {
     const { embed, request, requests, told } = setup();
-    const ends = ['a', 'b', 'c'].map(embed);
+    const ends = ['a', 'b', 'c'].map((waiter) => embed(waiter));
 
     (await request(0)).fail(new EmbedError('key_invalid'));
 
     expect(await Promise.all(ends)).toEqual(['key_invalid', 'key_invalid', 'key_invalid']);
     expect(requests).toHaveLength(1);
     expect(told.filter((what) => what !== 'released')).toEqual(['settled']);
+  });
+});
+
+describe('a 429 that asks for no long wait', () => {
+  test('is followed by the same request, as long as the work is wanted', async () => {
+    const { embed, request, requests } = setup();
+    const stopped = new Error('the run has stopped');
+    let isWanted = true;
+    const assertWanted = async () => {
+      if (!isWanted) throw stopped;
+    };
+    const ended = embed('a', { assertWanted });
+
+    (await request(0)).fail(new EmbedError('rate_limited'));
+    const second = await request(1);
+    isWanted = false;
+    second.fail(new EmbedError('rate_limited', { retryAfterMs: 10 }));
+
+    expect(await ended).toBe(stopped);
+    expect(requests).toHaveLength(2);
+  });
+});
+
+describe('the neutral word that tells an outage from a bad batch', () => {
+  test.each([
+    ['is answered: the batch is to blame', undefined, 'provider_failed', 'probed well'],
+    ['is refused: the batch is to blame', new EmbedError('input_rejected'), 'provider_failed', 'probed well'],
+    ['fails too: the account pauses', new EmbedError('timed_out'), 'account_paused', 'probed in vain'],
+    [
+      'is no answer either: the account pauses',
+      new EmbedError('answer_malformed'),
+      'account_paused',
+      'probed in vain',
+    ],
+  ])('%s', async (_what, failure, code, heard) => {
+    const { embed, request, told } = setup({ next: 'probe' });
+    const ended = embed('a');
+
+    (await request(0)).fail(new EmbedError('provider_failed'));
+    const word = await request(1);
+    if (failure === undefined) word.answer(ANSWER);
+    else word.fail(failure);
+
+    expect(await ended).toBe(code);
+    expect(told).toEqual(['failed', heard]);
+  });
+
+  test('leaves a record of the key that it finds dead', async () => {
+    const { embed, request, noted } = setup({ next: 'probe', owner: 'tenant' });
+    const ended = embed('a');
+
+    (await request(0)).fail(new EmbedError('provider_failed'));
+    (await request(1)).fail(new EmbedError('key_invalid'));
+    await ended;
+
+    expect(noted).toEqual([expect.arrayContaining(['acme', 'f1', 'invalid'])]);
   });
 });
 
@@ -165,7 +246,7 @@ test('the word that tells whose fault a failure is goes out when its time has co
     setImmediate(() => stop.abort(new EmbedError('shutting_down')));
     return { next: 'probe', waitMs: 3_600_000 } as const;
   };
-  const { embed, request, requests } = setup({ failed }, stop.signal);
+  const { embed, request, requests } = setup({ pacer: { failed }, signal: stop.signal });
   const ended = embed('a');
 
   (await request(0)).fail(new EmbedError('provider_failed'));

@@ -39,6 +39,24 @@ describe('an operator', () => {
     expect((await system.call('POST', `${BACKFILLS}/${runId}/cancel`)).status).toBe(200);
   });
 
+  test.each(['cancel', 'pause'] as const)(
+    'stops a run by %s within 5 s also while the provider turns every request away for a moment',
+    async (control) => {
+      system.openai.ledger.reset();
+      system.openai.faults.add({ action: { kind: 'status', status: 429, retryAfterMs: 10 } });
+      await system.addRows(texts('acme', 5));
+      const { runId } = (await system.call('POST', BACKFILLS)).body;
+      await until(async () => system.openai.ledger.entries.length >= 3, 'some requests were turned away');
+
+      await system.call('POST', `${BACKFILLS}/${runId}/${control}`);
+      const isStopped = async () => ['cancelled', 'paused'].includes((await system.run(runId)).status);
+
+      await until(isStopped, 'the run stops', undefined, 5_000);
+      await system.call('POST', `${BACKFILLS}/${runId}/cancel`);
+      await system.settled(runId);
+    },
+  );
+
   test('pauses a run and resumes it: it goes on with what is missing', async () => {
     const runId = await startSome(60);
 

@@ -7,11 +7,12 @@ function setup() {
   const gate = new KeyGate();
   const calls: { key: string; answer: (value: string) => void; fail: (error: Error) => void }[] = [];
   const good: string[] = [];
-  const pass = (key: string) =>
+  const pass = (key: string, tenantId = 'acme') =>
     gate.pass(
       key,
+      tenantId,
       () => new Promise<string>((answer, fail) => void calls.push({ key, answer, fail })),
-      async () => void good.push(key),
+      async () => void good.push(`${key} of ${tenantId}`),
     );
   /** Lets everything that can go on go on. */
   const turn = () => new Promise((resolve) => setImmediate(resolve));
@@ -76,6 +77,23 @@ describe('a key that is dead', () => {
     expect(await outcome(pass('k'))).toBe('quota_exhausted');
     expect(calls).toHaveLength(2);
   });
+
+  test('stays dead when an answer comes in that was on its way as it died', async () => {
+    const { pass, calls, good, turn } = setup();
+    const first = outcome(pass('k'));
+    await turn();
+    calls[0]?.answer('well');
+    await first;
+    const [late, refused] = [outcome(pass('k', 'globex')), outcome(pass('k'))];
+    await turn();
+    calls[2]?.fail(new EmbedError('key_invalid'));
+    await refused;
+    calls[1]?.answer('late');
+
+    expect(await late).toBe('late');
+    expect(await outcome(pass('k'))).toBe('key_invalid');
+    expect(good).toEqual(['k of acme']);
+  });
 });
 
 describe('a failure that says nothing of the key', () => {
@@ -99,21 +117,19 @@ describe('a failure that says nothing of the key', () => {
   });
 });
 
-test('a key that works is told of once, and once more after something was wrong with it', async () => {
+test('a key that works is told of once a tenant, and once more after something was wrong with it', async () => {
   const { gate, pass, calls, good, turn } = setup();
-  const work = async () => {
-    const passed = outcome(pass('k'));
+  const work = async (tenantId: string) => {
+    const passed = outcome(pass('k', tenantId));
     await turn();
     calls.at(-1)?.answer('well');
     await passed;
   };
 
-  await work();
-  await work();
-  expect(good).toEqual(['k']);
+  for (const tenantId of ['acme', 'acme', 'globex', 'globex']) await work(tenantId);
+  expect(good).toEqual(['k of acme', 'k of globex']);
 
-  gate.forgetGood('k');
-  await work();
-  await work();
-  expect(good).toEqual(['k', 'k']);
+  gate.forgetGood('k', 'acme');
+  for (const tenantId of ['acme', 'acme', 'globex']) await work(tenantId);
+  expect(good).toEqual(['k of acme', 'k of globex', 'k of acme']);
 });

@@ -58,7 +58,14 @@ const written = async (): Promise<Row[]> => [
   ...(await system.sql<Row[]>`SELECT id, tenant_id, content, embedding FROM written`),
 ];
 
-describe.each(['unavailable', 'refuse'] as const)(
+/** A page with status 200 is what a gateway may answer in the place of a provider that is down. */
+async function setOutage(outage: 'unavailable' | 'refuse' | 'page' | 'off'): Promise<void> {
+  if (outage === 'page') system.openai.faults.add({ action: { kind: 'html', status: 200 } });
+  else await system.openai.faults.setOutage(outage);
+  if (outage === 'off') system.openai.faults.clear();
+}
+
+describe.each(['unavailable', 'refuse', 'page'] as const)(
   'a provider that is down (%s) in the middle of a run',
   (outage) => {
     test('fails nothing and uses up no attempt: the run waits, goes on by itself, and succeeds', async () => {
@@ -72,7 +79,7 @@ describe.each(['unavailable', 'refuse'] as const)(
         async () => system.openai.ledger.entries.filter(({ billed }) => billed).length >= 8,
         'the run is at work',
       );
-      await system.openai.faults.setOutage(outage);
+      await setOutage(outage);
       const lastCall = system.openai.ledger.entries.length;
       // Batches that came, found the provider down, and were sent away: several times over, as in a long outage.
       await until(
@@ -81,7 +88,7 @@ describe.each(['unavailable', 'refuse'] as const)(
       );
       expect((await system.run(runId)).status).toBe('running');
       const during = system.openai.ledger.entries.slice(lastCall);
-      await system.openai.faults.setOutage('off');
+      await setOutage('off');
       const run = await system.settled(runId);
 
       expect(run).toMatchObject({
@@ -98,7 +105,7 @@ describe.each(['unavailable', 'refuse'] as const)(
       // Paid for twice is only what was under way as the provider went away: where it cut the connections, it may have
       // answered a batch of each slot in vain.
       const paid = system.openai.ledger.entries
-        .filter(({ status }) => status === 200)
+        .filter(({ status, billed }) => status === 200 && billed)
         .flatMap(({ call, texts }) => texts.map((text) => ({ call, text })))
         .filter(({ text }) => text !== 'ping');
       const firstCalls = new Map(paid.toReversed().map(({ call, text }) => [text, call]));

@@ -27,15 +27,23 @@ export type Call = {
   readonly signal: AbortSignal;
   /** Called for each request that goes out, whatever becomes of it. */
   readonly onRequest: () => void;
+  /** Asked before the work is taken up again, after a 429 or a wait. Throws what ends it when nobody wants it any more. */
+  readonly assertWanted: () => Promise<void>;
   /** Whether a wait is to be sat out here, since what was found out so far would be lost with the slot. */
-  readonly sitsOut: () => Promise<boolean>;
+  readonly sitsOut: (waitMs: number) => boolean;
 };
 
 /** What tells a provider that is well from one that is not. Neutral, short, and nobody's text. */
 const PROBE_TEXT = 'ping';
 
 /** Failures that the provider may be to blame for as well as the work. */
-const PROVIDER_FAILURES: readonly FailureCode[] = ['provider_failed', 'connection_failed', 'timed_out'];
+const PROVIDER_FAILURES: readonly FailureCode[] = [
+  'provider_failed',
+  'connection_failed',
+  'timed_out',
+  // What stands before a provider that is down may answer in its place, with a page and a 200.
+  'answer_malformed',
+];
 
 function isProviderFailure(error: unknown): boolean {
   return error instanceof EmbedError && PROVIDER_FAILURES.includes(error.code);
@@ -48,6 +56,7 @@ function isProviderFailure(error: unknown): boolean {
  * is answered was the work to blame. Of a server that reports no usage the answer's tokens are our estimate.
  *
  * @throws {EmbedError} of any code. `paced`, `rate_limited` and `account_paused` say when to come again.
+ * @throws what `assertWanted` throws.
  */
 export async function callProvider(
   deps: BatchDeps,
@@ -55,7 +64,8 @@ export async function callProvider(
   texts: readonly string[],
   bytes: number,
 ): Promise<EmbedAnswer> {
-  for (;;) {
+  for (let round = 1; ; round++) {
+    if (round > 1) await call.assertWanted();
     const place = await reserveSoon(
       deps.pacer,
       call.credential,
@@ -96,10 +106,10 @@ async function sendAt(
     await briefly(deps, deps.pacer.settled(place, heard(answer)));
     return answer.tokens > 0 ? answer : { ...answer, tokens: place.taken.tokens };
   } catch (error) {
-    // A key that is known to be dead is not sent, and so says nothing of the provider.
-    const again = isSent && (await onFailure(deps, call, place, error));
-    if (!again) throw error;
-    return 'again';
+    if (isSent && (await onFailure(deps, call, place, error))) return 'again';
+    // A key that is known to be dead is not sent, and so says nothing of the provider. Another tenant may have found it out.
+    if (!isSent) await noteFailure(deps, call, error);
+    throw error;
   } finally {
     await deps.pacer.released(place);
   }
@@ -124,7 +134,7 @@ async function onTrial(call: Call, trial: Promise<unknown>): Promise<void> {
     ),
     pause(TRIAL_MS_MAX, call.signal).then(() => 'slow'),
   ]);
-  if (end === 'ended' || (end === 'slow' && (await call.sitsOut()))) return;
+  if (end === 'ended' || (end === 'slow' && call.sitsOut(TRIAL_MS_MAX))) return;
   throw new EmbedError(end === 'failed' ? 'account_paused' : 'paced', { retryAfterMs: TRIAL_SNOOZE_MS });
 }
 
@@ -148,16 +158,16 @@ function send(deps: BatchDeps, call: Call, texts: readonly string[]): Promise<Em
     const { model, dimensions } = call;
     return deps.embedder.embed(call.credential, { texts, model, dimensions }, call.signal);
   };
-  return deps.keyGate.pass(call.keyName, embed, () =>
+  return deps.keyGate.pass(call.keyName, call.tenantId, embed, () =>
     // The answer is paid for: what cannot be noted at the moment is noted with the next one.
     noteHealth(deps, call, { status: 'valid', reason: null }).catch(() =>
-      deps.keyGate.forgetGood(call.keyName),
+      deps.keyGate.forgetGood(call.keyName, call.tenantId),
     ),
   );
 }
 
-/** Longest wait that is sat out: that of an account of one request a minute. */
-const SIT_OUT_MS_MAX = 60_000;
+/** Who is sent away for longer than this comes so seldom to the same point that it does not matter to begin anew. */
+const COOLDOWN_MS_MAX = 10 * 60_000;
 /** So soon somebody who sits a wait out finds out that his run has stopped. */
 const SIT_OUT_LOOK_MS = 2_000;
 
@@ -165,7 +175,8 @@ const SIT_OUT_LOOK_MS = 2_000;
 async function onWait(deps: BatchDeps, call: Call, wait: Wait): Promise<void> {
   if (wait.because === 'probe') return probe(deps, call, wait.waitMs);
   const isDown = wait.because === 'breaker' || wait.because === 'probe_in_flight';
-  if (!isDown && wait.waitMs <= SIT_OUT_MS_MAX && (await call.sitsOut()))
+  const isShort = wait.because !== 'cooldown' || wait.waitMs <= COOLDOWN_MS_MAX;
+  if (!isDown && isShort && call.sitsOut(wait.waitMs))
     return pause(Math.min(wait.waitMs, SIT_OUT_LOOK_MS), call.signal);
   throw new EmbedError(isDown ? 'account_paused' : 'paced', { retryAfterMs: wait.waitMs });
 }
@@ -182,12 +193,11 @@ async function onFailure(deps: BatchDeps, call: Call, place: Reservation, error:
     { batch: call.jobId, code, status, providerCode, providerMessage, requestId },
     'request_failed',
   );
-  await noteHealth(deps, call, statusAfter(error));
+  await noteFailure(deps, call, error);
   const limits = error.limits ?? NO_LIMITS;
   if (error.code === 'rate_limited') {
-    deps.keyGate.forgetGood(call.keyName);
     await deps.pacer.refused(place, { retryAfterMs: error.retryAfterMs ?? null, limits });
-    return (error.retryAfterMs ?? 0) <= SLEEP_MS_MAX || call.sitsOut();
+    return (error.retryAfterMs ?? 0) <= SLEEP_MS_MAX || call.sitsOut(error.retryAfterMs ?? 0);
   }
   if (isProviderFailure(error)) {
     const { next, waitMs } = await deps.pacer.failed(place);
@@ -223,18 +233,31 @@ async function assertModelFits(deps: BatchDeps, call: Call): Promise<void> {
 /** @throws {EmbedError} `account_paused` when the neutral word is not answered either. */
 async function probe(deps: BatchDeps, call: Call, inMs: number): Promise<void> {
   // Until a fixed limit has room for it. The slot is kept: only the work that failed can be cleared of blame or take it.
-  if (inMs > 0) await pause(inMs, call.signal);
+  for (let leftMs = inMs; leftMs > 0; leftMs -= SIT_OUT_LOOK_MS) {
+    await pause(Math.min(leftMs, SIT_OUT_LOOK_MS), call.signal);
+    await call.assertWanted();
+  }
   const isWell = await send(deps, call, [PROBE_TEXT]).then(
     () => true,
-    (error: unknown) => {
+    async (error: unknown) => {
       // Stopped from our side: that says nothing of the provider, and somebody else probes when our time is over.
       if (!(error instanceof EmbedError) || error.code === 'shutting_down') throw error;
+      // The pacer is to hear of the probe whatever comes of this: what cannot be noted is noted by the next call.
+      await noteFailure(deps, call, error).catch(() => undefined);
       // A refusal is an answer too: whoever refuses is there.
       return !isProviderFailure(error);
     },
   );
   const { waitMs } = await deps.pacer.probed(call.credential, call.model, isWell);
   if (!isWell) throw new EmbedError('account_paused', { retryAfterMs: waitMs });
+}
+
+/** Records what a failure showed about a tenant's own key, if anything. */
+async function noteFailure(deps: BatchDeps, call: Call, error: unknown): Promise<void> {
+  if (!(error instanceof EmbedError)) return;
+  // Its next answer shows that the key works again. One that is dead does so by no answer of this run.
+  if (error.code === 'rate_limited') deps.keyGate.forgetGood(call.keyName, call.tenantId);
+  await noteHealth(deps, call, statusAfter(error));
 }
 
 /** Records what a call showed about a tenant's own key. */

@@ -8,6 +8,7 @@ import type { VectorCache } from '../pacing/vector-cache.ts';
 import type { Queues } from '../queue/enqueue.ts';
 import type { CarefulWrites } from './careful-writes.ts';
 import type { KeyGate } from './key-gate.ts';
+import type { LongWaits } from './long-waits.ts';
 
 /** The part of a pino logger that the story uses. Messages are event names, values are fields. */
 export type StoryLog = {
@@ -44,6 +45,7 @@ export type BatchDeps = PlanDeps & {
   readonly pacer: Pacer;
   readonly embedder: Embedder;
   readonly keyGate: KeyGate;
+  readonly longWaits: LongWaits;
   readonly writes: CarefulWrites;
   readonly vectors: VectorCache;
   readonly tokenizer: Tokenizer;

@@ -4,7 +4,7 @@ import type { Credential } from '../core/credential.ts';
 import { EmbedError, PROVIDER_MESSAGE_LENGTH_MAX, quarantineCode } from '../core/failures.ts';
 import { OPENAI_LIMITS } from '../core/limits.ts';
 import { inputsMaxForAttempt, packRequests, type UniqueInput, uniqueInputs } from '../core/packing.ts';
-import { bisect, CONTROL_TEXT, isRefusal, type Refused } from '../core/splitting.ts';
+import { bisect, CONTROL_TEXT, type Refused } from '../core/splitting.ts';
 import { quarantineRows } from '../db/quarantine.ts';
 import { type BatchPart, NOTHING, recordPart } from '../db/run-batches.ts';
 import { keepGeneration } from '../db/run-tenants.ts';
@@ -18,9 +18,8 @@ import {
 import type { EmbedAnswer } from '../openai/embedder.ts';
 import { holderKeyOf } from '../pacing/account-key.ts';
 import type { CacheScope } from '../pacing/vector-cache.ts';
-import { runBatchId } from '../queue/jobs.ts';
+import { BatchCalls, RunStopped } from './batch-calls.ts';
 import { type BatchContext, currentRun } from './batch-context.ts';
-import { callProvider } from './call-provider.ts';
 import type { BatchDeps } from './deps.ts';
 import { type FittedInput, fitInputs } from './fit-inputs.ts';
 
@@ -64,7 +63,9 @@ export async function embedRows(
         await work.embed(inputs);
       } catch (error) {
         // The requests behind one that fails are sent all the same: a row that is never embedded costs no other row.
-        if (!(error instanceof EmbedError) || error.verdict !== 'retry') throw error;
+        if (!(error instanceof EmbedError)) throw error;
+        if (error.verdict !== 'retry')
+          throw failure !== undefined && endsAttempt(error, context) ? failure : error;
         failure ??= error;
       }
     }
@@ -76,7 +77,7 @@ export async function embedRows(
       await assertPresentKey(deps, context.batch.tenantId, credential);
     throw error;
   } finally {
-    await work.recordRequests();
+    await work.end();
   }
 }
 
@@ -90,31 +91,35 @@ async function assertPresentKey(deps: BatchDeps, tenantId: string, used: Credent
   if (holderKeyOf(present) !== holderKeyOf(used)) throw new EmbedError('key_replaced', { retryAfterMs: 0 });
 }
 
-/** The run was told to stop between two requests of a batch. */
-class RunStopped extends Error {}
+/**
+ * Whether a wait that was not sat out ends the attempt of a batch of which a request has failed: it would come to the same
+ * failure and the same wait for ever. The last attempt goes on all the same, or rows would be given up that were not tried.
+ */
+function endsAttempt({ code }: EmbedError, { attempt }: BatchContext): boolean {
+  return (code === 'paced' || code === 'rate_limited') && !attempt.isLast;
+}
 
 /** One attempt at a batch: what it sends, and what it has to record of that. */
 class BatchWork {
   readonly #deps: BatchDeps;
   readonly #context: BatchContext;
-  readonly #credential: Credential;
   readonly #signal: AbortSignal;
+  readonly #calls: BatchCalls;
   /** Requests sent that no record has yet. */
   #requests = 0;
   #proven = false;
-  /** A request was refused: whose fault that is, is known only after some more of them. */
-  #inDoubt = false;
 
   constructor(deps: BatchDeps, context: BatchContext, credential: Credential, signal: AbortSignal) {
     this.#deps = deps;
     this.#context = context;
-    this.#credential = credential;
     this.#signal = signal;
+    const onRequest = () => void this.#requests++;
+    this.#calls = new BatchCalls(deps, context, { credential, signal, onRequest });
   }
 
   async embed(inputs: readonly FittedInput[]): Promise<void> {
     const { answered } = await bisect(inputs, {
-      embed: (part) => this.#call(part),
+      embed: (part) => this.#calls.send(part),
       control: CONTROL_INPUT,
       proven: this.#proven,
       onAnswer: (part, answer) => this.#onAnswer(part, answer),
@@ -122,34 +127,7 @@ class BatchWork {
         this.quarantine([{ input, ...refusalOf(error) }]),
     });
     this.#proven ||= answered.length > 0;
-    this.#inDoubt = false;
-  }
-
-  async #call(part: readonly FittedInput[]): Promise<EmbedAnswer> {
-    const { batch, target } = this.#context;
-    // Finding out who is to blame may take hundreds of requests: a run that stops does not wait for them.
-    if (this.#inDoubt && (await currentRun(this.#deps, batch)) === undefined) throw new RunStopped();
-    const call = {
-      credential: this.#credential,
-      model: target.model,
-      dimensions: target.dimensions,
-      jobId: runBatchId(batch),
-      waiter: runBatchId({ ...batch, generation: 0 }),
-      keyName: `${batch.runId}-g${batch.generation}-${holderKeyOf(this.#credential)}`,
-      tenantId: batch.tenantId,
-      signal: this.#signal,
-      onRequest: () => {
-        this.#requests++;
-      },
-      // Begun anew after each wait, an account that is slow enough would never come to the end of it.
-      sitsOut: async () => this.#inDoubt && (await currentRun(this.#deps, batch)) !== undefined,
-    };
-    const bytes = part.reduce((sum, input) => sum + input.bytes, 0);
-    const texts = part.map((input) => input.text);
-    return callProvider(this.#deps, call, texts, bytes).catch((error: unknown) => {
-      this.#inDoubt ||= isRefusal(error);
-      throw error;
-    });
+    this.#calls.cleared();
   }
 
   /** Writes the rows whose text this run has paid for before. Returns the inputs that are still to be sent. */
@@ -256,7 +234,8 @@ class BatchWork {
   }
 
   /** Records the requests whose answers brought nothing to write. */
-  async recordRequests(): Promise<void> {
+  async end(): Promise<void> {
+    this.#calls.end();
     if (this.#requests > 0) await this.#record(randomUUID(), async () => NOTHING);
   }
 

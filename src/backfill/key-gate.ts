@@ -7,6 +7,8 @@ type State =
 
 /** Keys remembered: one entry a key and generation of a run. The oldest is forgotten, and its key simply tried again. */
 const KEYS_MAX = 10_000;
+/** Tenants remembered whose key was told to be good. The oldest is forgotten, and simply told of again. */
+const GOOD_MAX = 10_000;
 
 /**
  * Lets one call go ahead with a key that this worker has not used yet in a run; the others wait for how it ends.
@@ -21,10 +23,16 @@ export class KeyGate {
    * Calls `send`, alone if it is the first with `key`.
    *
    * @param key names the run's generation and the key's fingerprint, never the key.
-   * @param onGood called after the first answer, and after the first one that follows `forgetGood`.
+   * @param tenantId whose call it is: several tenants may have stored the same key, and each is told of it.
+   * @param onGood called after the tenant's first answer, and after the first one that follows `forgetGood`.
    * @throws {EmbedError} the failure that stopped the key before, without calling `send`; else what `send` throws.
    */
-  async pass<T>(key: string, send: () => Promise<T>, onGood: () => Promise<void>): Promise<T> {
+  async pass<T>(
+    key: string,
+    tenantId: string,
+    send: () => Promise<T>,
+    onGood: () => Promise<void>,
+  ): Promise<T> {
     for (let state = this.#states.get(key); state?.kind === 'trying'; state = this.#states.get(key)) {
       await state.until.catch(() => undefined);
     }
@@ -35,11 +43,10 @@ export class KeyGate {
     if (state === undefined) this.#remember(key, { kind: 'trying', until: sent });
     try {
       const answer = await sent;
+      // It was on its way as the key died: it says nothing of the key any more.
+      if (this.#states.get(key)?.kind === 'dead') return answer;
       this.#remember(key, { kind: 'tried' });
-      if (!this.#good.has(key)) {
-        this.#good.add(key);
-        await onGood();
-      }
+      if (this.#isNews(key, tenantId)) await onGood();
       return answer;
     } catch (error) {
       if (error instanceof EmbedError && error.verdict === 'stop_tenant')
@@ -56,18 +63,26 @@ export class KeyGate {
     return state?.kind === 'trying' ? state.until : undefined;
   }
 
-  /** Lets the next answer with `key` be told again: something was wrong with the key meanwhile. */
-  forgetGood(key: string): void {
-    this.#good.delete(key);
+  /** Lets the tenant's next answer with `key` be told again: something was wrong with the key meanwhile. */
+  forgetGood(key: string, tenantId: string): void {
+    this.#good.delete(goodName(key, tenantId));
+  }
+
+  #isNews(key: string, tenantId: string): boolean {
+    const name = goodName(key, tenantId);
+    if (this.#good.has(name)) return false;
+    this.#good.add(name);
+    const oldest = this.#good.values().next();
+    if (this.#good.size > GOOD_MAX && !oldest.done) this.#good.delete(oldest.value);
+    return true;
   }
 
   #remember(key: string, state: State): void {
     this.#states.delete(key);
     this.#states.set(key, state);
     const oldest = this.#states.keys().next();
-    if (this.#states.size > KEYS_MAX && !oldest.done) {
-      this.#states.delete(oldest.value);
-      this.#good.delete(oldest.value);
-    }
+    if (this.#states.size > KEYS_MAX && !oldest.done) this.#states.delete(oldest.value);
   }
 }
+
+const goodName = (key: string, tenantId: string) => `${key} ${tenantId}`;

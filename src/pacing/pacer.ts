@@ -64,7 +64,7 @@ export type Pacer = {
   /** Reports a 429. `retryAfterMs` is the longest wait that the answer asked for, null when it asked for none (1 s then). */
   refused(reservation: Reservation, refusal: Refusal): Promise<void>;
   /**
-   * Reports a 5xx, a timeout or a broken connection. One caller at a time is told to `probe`: to send one neutral word,
+   * Reports a 5xx, a timeout, a broken connection or an answer that is none. One caller at a time is told to `probe`: to send one neutral word,
    * after `waitMs`, to learn whether the provider or the work is at fault, and to report it by `probed`.
    */
   failed(reservation: Reservation): Promise<{ next: 'probe' | 'wait'; waitMs: number }>;

@@ -4,6 +4,7 @@ import postgres from 'postgres';
 import { CarefulWrites } from '../../src/backfill/careful-writes.ts';
 import type { BatchDeps, StoryLog } from '../../src/backfill/deps.ts';
 import { KeyGate } from '../../src/backfill/key-gate.ts';
+import { LongWaits } from '../../src/backfill/long-waits.ts';
 import { EmbedError, type FailureCode } from '../../src/core/failures.ts';
 import { TargetsFile, toTargets } from '../../src/core/target.ts';
 import { createKeyring } from '../../src/credentials/keyring.ts';
@@ -52,6 +53,7 @@ export async function openStory() {
     pacer: unhurriedPacer(),
     embedder: provider,
     keyGate: new KeyGate(),
+    longWaits: new LongWaits(),
     writes: new CarefulWrites(),
     vectors: { find: async () => new Map(), keep: async () => undefined },
     tokenizer: { countTokens: () => 1, truncateToTokens: (text) => text },
@@ -74,6 +76,7 @@ export async function openStory() {
       inspect: createInspector(hookedDb(db, hooks), TARGETS),
       embedder: { embed: async (...args) => hooks.around(() => provider.embed(...args)) },
       keyGate: new KeyGate(),
+      longWaits: new LongWaits(),
       writes: new CarefulWrites(),
     }),
     rows: async (): Promise<Row[]> => [

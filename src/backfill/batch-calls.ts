@@ -1,0 +1,85 @@
+import { EmbedError } from '../core/failures.ts';
+import { isRefusal } from '../core/splitting.ts';
+import type { EmbedAnswer } from '../openai/embedder.ts';
+import { holderKeyOf } from '../pacing/account-key.ts';
+import { runBatchId } from '../queue/jobs.ts';
+import { type BatchContext, currentRun } from './batch-context.ts';
+import { type Call, callProvider } from './call-provider.ts';
+import type { BatchDeps } from './deps.ts';
+import type { FittedInput } from './fit-inputs.ts';
+
+/** The run was told to stop before a batch had sent all its requests. */
+export class RunStopped extends Error {}
+
+/** How long a batch stays away while another one has the account to itself. */
+const AWAY_MS = 20_000;
+
+/** The requests of one attempt at a batch, and which of its waits are sat out. */
+export class BatchCalls {
+  readonly #deps: BatchDeps;
+  readonly #context: BatchContext;
+  readonly #call: Call;
+  /** A request was refused: whose fault that is, is known only after some more of them. */
+  #wasRefused = false;
+  /** A request failed: that counts once those behind it have been sent. */
+  #hasFailed = false;
+
+  constructor(
+    deps: BatchDeps,
+    context: BatchContext,
+    own: Pick<Call, 'credential' | 'signal' | 'onRequest'>,
+  ) {
+    const { batch, target } = context;
+    this.#deps = deps;
+    this.#context = context;
+    this.#call = {
+      ...own,
+      model: target.model,
+      dimensions: target.dimensions,
+      jobId: runBatchId(batch),
+      waiter: runBatchId({ ...batch, generation: 0 }),
+      keyName: `${batch.runId}-g${batch.generation}-${holderKeyOf(own.credential)}`,
+      tenantId: batch.tenantId,
+      assertWanted: () => this.#assertWanted(),
+      sitsOut: (waitMs) => this.#isInDoubt && deps.longWaits.sitsOut(this.#call, waitMs),
+    };
+  }
+
+  /**
+   * Sends one request.
+   *
+   * @throws {RunStopped} when nobody wants its answer any more.
+   * @throws what `callProvider` throws.
+   */
+  async send(part: readonly FittedInput[]): Promise<EmbedAnswer> {
+    // Finding out who is to blame may take hundreds of requests: a run that stops does not wait for them.
+    if (this.#isInDoubt) await this.#assertWanted();
+    else if (this.#deps.longWaits.isTaken(this.#call))
+      throw new EmbedError('paced', { retryAfterMs: AWAY_MS });
+    const bytes = part.reduce((sum, input) => sum + input.bytes, 0);
+    const texts = part.map((input) => input.text);
+    return callProvider(this.#deps, this.#call, texts, bytes).catch((error: unknown) => {
+      this.#wasRefused ||= isRefusal(error);
+      this.#hasFailed ||= error instanceof EmbedError && error.verdict === 'retry';
+      throw error;
+    });
+  }
+
+  /** Says that it is known by now why requests were refused. */
+  cleared(): void {
+    this.#wasRefused = false;
+  }
+
+  end(): void {
+    this.#deps.longWaits.leave(this.#call);
+  }
+
+  /** Begun anew after each wait, an account that is slow enough would never come to the end of it. */
+  get #isInDoubt(): boolean {
+    return this.#wasRefused || this.#hasFailed;
+  }
+
+  async #assertWanted(): Promise<void> {
+    if ((await currentRun(this.#deps, this.#context.batch)) === undefined) throw new RunStopped();
+  }
+}
