@@ -126,13 +126,13 @@ export const ACTIONS: Readonly<Record<TroubleKind, Action>> = {
   pause: (world, trouble) => press(world, trouble, 'pause'),
   resume: (world, trouble) => press(world, trouble, 'resume'),
   cancel: (world, trouble) => press(world, trouble, 'cancel'),
-  retry: (world, { pick }) => {
-    const everybody = world.tenants.map(({ id }) => id);
-    return pressOn(world, pick, ({ runId, tenantIds }) => {
-      const one = encodeURIComponent(chosen(tenantIds ?? everybody, fraction(pick * 13)));
-      return ['POST', `/backfill-embeddings/${runId}/retry${pick < 0.3 ? `?tenantId=${one}` : ''}`];
-    });
-  },
+  retry: (world, { pick }) =>
+    pressOn(world, pick, ({ runId, tenantIds }) => {
+      // A tenant that the run has not planned is refused, as a misspelt one is.
+      const isOfOne = pick < 0.3 && tenantIds.length > 0;
+      const one = isOfOne ? `?tenantId=${encodeURIComponent(chosen(tenantIds, fraction(pick * 13)))}` : '';
+      return ['POST', `/backfill-embeddings/${runId}/retry${one}`];
+    }),
   change: (world, { pick }) => {
     const window = pick < 0.3 ? null : 1 + Math.floor(fraction(pick * 17) * 6);
     const body = { batchSize: 1 + Math.floor(fraction(pick * 29) * 40), window };
@@ -170,7 +170,8 @@ function press(world: World, { pick }: Trouble, control: string): Promise<Begun>
   return pressOn(world, pick, ({ runId }) => ['POST', `/backfill-embeddings/${runId}/${control}`]);
 }
 
-type NewestRun = { runId: string; status: string; tenantIds: readonly string[] | null };
+/** `tenantIds` are those that the run has planned. */
+type NewestRun = { runId: string; status: string; tenantIds: readonly string[] };
 
 async function pressOn(
   { sql, admin }: World,
@@ -179,7 +180,9 @@ async function pressOn(
 ): Promise<Begun> {
   const { name } = tableOf(pick);
   const [run] = await sql<NewestRun[]>`
-    SELECT run_id AS "runId", status, tenant_ids AS "tenantIds" FROM infill.runs WHERE target = ${name} ORDER BY created_at DESC LIMIT 1`;
+    SELECT run_id AS "runId", status,
+           ARRAY(SELECT tenant_id FROM infill.run_tenants t WHERE t.run_id = r.run_id ORDER BY tenant_id) AS "tenantIds"
+      FROM infill.runs r WHERE target = ${name} ORDER BY created_at DESC LIMIT 1`;
   if (run === undefined) return undefined;
   const [method, path, body] = request(run);
   const { status } = await admin.call(method, path, body === undefined ? {} : { body });
