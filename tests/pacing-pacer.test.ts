@@ -185,6 +185,21 @@ describe('the line', () => {
     expect((await setup.pacer.stateOf(credential, MODEL)).waiters).toBe(0);
   });
 
+  test('who leaves it makes room for those behind', async () => {
+    const credential = credentialOf('one');
+    await setup.pacer.settled(await setup.go(credential), heard(null));
+    await setup.drain(credential);
+    const ask = (waiter: string) => setup.pacer.reserve(credential, MODEL, { ...SMALL, waiter });
+    for (const waiter of ['a', 'b', 'c']) await ask(waiter);
+
+    for (const waiter of ['a', 'b', 'a', 'nobody'])
+      await setup.pacer.left(credential, MODEL, { ...SMALL, waiter });
+    await setup.pass(1_500);
+
+    expect((await setup.pacer.stateOf(credential, MODEL)).waiters).toBe(1);
+    expect(await ask('c')).toMatchObject({ go: true });
+  });
+
   test('a large request is not starved by small ones', async () => {
     const credential = credentialOf('one');
     await setup.pacer.settled(await setup.go(credential), heard(null));

@@ -92,6 +92,17 @@ describe('a refusal that quotes a row is about that row, and not about what it s
     });
   });
 
+  test('but a proxy’s page is nobody’s word on a row, also on one that begins as the page does', async () => {
+    const page = '<!DOCTYPE html>\n<html><head><title>Error 400 (Bad Request)</title></head></html>';
+    const { failure } = await setup((response) => send(response, 400, page));
+
+    const texts = [
+      '<!DOCTYPE html>\n<html><head><title>Our spring catalogue</title></head></html>',
+      'second',
+    ];
+    await expect(failure({ texts })).resolves.toMatchObject({ code: 'provider_failed' });
+  });
+
   test('also where the status is 200', async () => {
     const text = 'Where is my API key?';
     const { failure } = await setup((response) =>

@@ -8,7 +8,7 @@ import { startRun } from '../src/backfill/start-run.ts';
 import { EmbedError } from '../src/core/failures.ts';
 import { readRun } from '../src/db/runs.ts';
 import type { Wait } from '../src/pacing/pacer.ts';
-import type { RunBatch } from '../src/queue/jobs.ts';
+import { type RunBatch, runBatchId } from '../src/queue/jobs.ts';
 import { openStory, POISON, type Story } from './support/story.ts';
 import { until } from './support/system.ts';
 
@@ -43,19 +43,22 @@ async function batchesOf(texts: readonly string[], batchSize: number): Promise<R
 }
 
 /** A worker whose account lets a request through, or answers with a wait, as `answer` says. */
-function workerOf(answer: (asked: number) => Wait | undefined) {
+function workerOf(answer: (asked: number) => Wait | undefined, gate = story.deps.gate) {
   let asked = 0;
+  /** Who gave up a place in the line. */
+  const gone: string[] = [];
   const { deps } = story;
   const pacer: typeof deps.pacer = {
     ...deps.pacer,
     reserve: async (...args) => answer(asked++) ?? deps.pacer.reserve(...args),
+    left: async (_credential, _model, { waiter }) => void gone.push(waiter),
   };
-  const worker = { ...deps, pacer, longWaits: new LongWaits() };
+  const worker = { ...deps, pacer, gate, longWaits: new LongWaits() };
   const work = (batch: RunBatch | undefined, attempt = { number: 1, isLast: false }) =>
     runBatch(worker, batch as RunBatch, attempt, new AbortController().signal).catch((error: unknown) =>
       error instanceof EmbedError ? error.code : String(error),
     ) as Promise<BatchOutcome | string>;
-  return { work, asked: () => asked };
+  return { work, asked: () => asked, gone };
 }
 
 const wait = (waitMs: number, because: Wait['because'] = 'requests'): Wait => ({
@@ -96,7 +99,7 @@ describe('a batch that looks for the row that is refused', () => {
   test('sits out a wait of any length, once one of its key has the account to itself', async () => {
     const [first, second] = await batchesOf(['one', POISON, 'three', 'four'], 2);
     let isLong = true;
-    const { work, asked } = workerOf((nth) => (nth > 0 && isLong ? wait(10 * MINUTE_MS) : undefined));
+    const { work, asked, gone } = workerOf((nth) => (nth > 0 && isLong ? wait(10 * MINUTE_MS) : undefined));
 
     const searching = work(first);
     await until(async () => asked() === 2, 'the first batch was refused, and waits');
@@ -106,9 +109,28 @@ describe('a batch that looks for the row that is refused', () => {
 
     expect(other).toBe('paced');
     expect(askedByThen).toBe(2);
+    expect(gone, 'the one that stays away is in nobody’s way').toEqual([
+      runBatchId({ ...(second as RunBatch), generation: 0 }),
+    ]);
     expect(await searching).toBe('done');
     expect(await work(second)).toBe('done');
     expect(await embedded()).toEqual(['one', 'three', 'four']);
+  });
+
+  test('does not sit on when it is switched off', async () => {
+    const [batch] = await batchesOf(['one', POISON], 2);
+    let held = false;
+    const { work, asked } = workerOf(
+      (nth) => (nth > 0 ? wait(10 * MINUTE_MS) : undefined),
+      async () => (held ? { kind: 'held', reason: 'switched off' } : { kind: 'open' }),
+    );
+
+    const searching = work(batch);
+    await until(async () => asked() === 2, 'the batch was refused, and waits');
+    held = true;
+
+    expect(await searching).toBe('paced');
+    expect(await work(batch)).toBe('held');
   });
 
   test('does not sit on when its run has stopped', async () => {

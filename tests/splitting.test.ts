@@ -91,6 +91,18 @@ describe('bisect', () => {
     }
   });
 
+  test('what is wrong with more than the request shows with a plain word, before the request is blamed', async () => {
+    const { blamed, options } = provider(new Set(upTo(50)));
+    const embed = async (part: readonly number[]) => {
+      if (part.includes(CONTROL)) throw new EmbedError('key_invalid');
+      return options.embed(part);
+    };
+
+    await expect(bisect(upTo(50), { ...options, embed })).rejects.toMatchObject({ code: 'key_invalid' });
+
+    expect(blamed).toEqual([]);
+  });
+
   test('many inputs that are all refused for their length are to blame if a plain word is accepted', async () => {
     for (const providerMessage of ['maximum context length is 512 tokens', 'the input is too long']) {
       const { sent, blamed, options } = provider(new Set());

@@ -3,6 +3,7 @@ import { isRefusal } from '../core/splitting.ts';
 import type { EmbedAnswer } from '../openai/embedder.ts';
 import { holderKeyOf } from '../pacing/account-key.ts';
 import { runBatchId } from '../queue/jobs.ts';
+import { askGate } from './admit.ts';
 import { type BatchContext, currentRun } from './batch-context.ts';
 import { type Call, callProvider } from './call-provider.ts';
 import type { BatchDeps } from './deps.ts';
@@ -13,6 +14,8 @@ export class RunStopped extends Error {}
 
 /** How long a batch stays away while another one has the account to itself. */
 const AWAY_MS = 20_000;
+/** How soon a batch that is held comes again, and says so. */
+const HELD_MS = 3_000;
 
 /** The requests of one attempt at a batch, and which of its waits are sat out. */
 export class BatchCalls {
@@ -53,10 +56,9 @@ export class BatchCalls {
    */
   async send(part: readonly FittedInput[]): Promise<EmbedAnswer> {
     // Finding out who is to blame may take hundreds of requests: a run that stops does not wait for them.
-    if (this.#isInDoubt) await this.#assertWanted();
-    else if (this.#deps.longWaits.isTaken(this.#call))
-      throw new EmbedError('paced', { retryAfterMs: AWAY_MS });
     const bytes = part.reduce((sum, input) => sum + input.bytes, 0);
+    if (this.#isInDoubt) await this.#assertWanted();
+    else if (this.#deps.longWaits.isTaken(this.#call)) await this.#stayAway(part.length, bytes);
     const texts = part.map((input) => input.text);
     return callProvider(this.#deps, this.#call, texts, bytes).catch((error: unknown) => {
       this.#wasRefused ||= isRefusal(error);
@@ -80,6 +82,18 @@ export class BatchCalls {
   }
 
   async #assertWanted(): Promise<void> {
-    if ((await currentRun(this.#deps, this.#context.batch)) === undefined) throw new RunStopped();
+    const { batch } = this.#context;
+    const run = await currentRun(this.#deps, batch);
+    if (run === undefined) throw new RunStopped();
+    // A search may take hours: a switch that waited for its end would not stop the spending.
+    if ((await askGate(this.#deps, run, batch)).kind === 'held')
+      throw new EmbedError('paced', { retryAfterMs: HELD_MS });
+  }
+
+  /** @throws {EmbedError} `paced`. The place in the line goes to those behind it, the one that has the account among them. */
+  async #stayAway(inputs: number, bytes: number): Promise<never> {
+    const { credential, model, waiter } = this.#call;
+    await this.#deps.pacer.left(credential, model, { inputs, bytes, waiter });
+    throw new EmbedError('paced', { retryAfterMs: AWAY_MS });
   }
 }

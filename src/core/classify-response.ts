@@ -110,6 +110,8 @@ function nameOf(name: string | null | undefined): FailureCode | undefined {
  */
 function classifyBadRequest(refusal: Refusal): FailureCode {
   const { message, messageWithoutInputs = message } = refusal;
+  // A proxy's page, not the provider's word on our request, whatever a document among the inputs has in common with it.
+  if (saysHtml(refusal)) return 'provider_failed';
   const code = readBadRequest(refusal);
   return readBadRequest({ ...refusal, message: messageWithoutInputs }) === code ? code : 'input_rejected';
 }
@@ -124,7 +126,6 @@ function readBadRequest(refusal: Refusal): FailureCode {
   const { status, param } = refusal;
   const message = refusal.message ?? '';
 
-  if (saysHtml(refusal)) return 'provider_failed'; // a proxy's page, not the provider's word on our request
   if (saysTooLarge(refusal)) return 'request_too_large';
   if (/\bapi[ _-]?key\b/i.test(message)) return 'key_invalid';
 

@@ -142,8 +142,9 @@ class Work<Item, Answer> {
       const isLength = this.refused.every(({ error }) =>
         saysTooLong({ code: error.providerCode, message: error.providerMessage }),
       );
-      if (!isLength) throw this.#requestInvalid();
+      // Whatever else is wrong, a dead key or an outage, shows with the plain word.
       await this.sendControl();
+      if (!isLength) throw this.#requestInvalid();
     }
     return rest.filter((_, index) => !tried.has(index));
   }

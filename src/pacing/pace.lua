@@ -261,6 +261,11 @@ function calls.reserve(account, fixed)
     requestsTaken = account.requests.taken, tokensTaken = account.tokens.taken } }
 end
 
+function calls.leave(account, fixed)
+  leave(fixed or account, call.waiter, estimate_tokens(call.inputs, call.bytes, account.bytesPerToken))
+  return {}
+end
+
 function calls.settle(account, fixed)
   local taken, tokens = call.taken, call.tokens
   if tokens and taken.takenMs >= account.bornMs then

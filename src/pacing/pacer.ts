@@ -56,6 +56,8 @@ export type PacerOptions = {
 export type Pacer = {
   /** Takes one request and its estimated tokens from every bucket or from none. */
   reserve(credential: Credential, model: string, size: RequestSize): Promise<Reservation | Wait>;
+  /** Gives up the waiter's place in the line, if it has one: those behind it do not wait for a turn that nobody takes. */
+  left(credential: Credential, model: string, size: RequestSize & { readonly waiter: string }): Promise<void>;
   /**
    * Reports an answer of any kind that shows the provider at work (a 400 too): corrects the estimate, learns the limits,
    * closes the breaker. `tokens` is the answer's usage, null when it told none: then the estimate stands.
@@ -64,8 +66,8 @@ export type Pacer = {
   /** Reports a 429. `retryAfterMs` is the longest wait that the answer asked for, null when it asked for none (1 s then). */
   refused(reservation: Reservation, refusal: Refusal): Promise<void>;
   /**
-   * Reports a 5xx, a timeout, a broken connection or an answer that is none. One caller at a time is told to `probe`: to send one neutral word,
-   * after `waitMs`, to learn whether the provider or the work is at fault, and to report it by `probed`.
+   * Reports a 5xx, a timeout, a broken connection or an answer that is none. One caller at a time is told to `probe`: to
+   * send one neutral word, after `waitMs`, to learn whether the provider or the work is at fault, and to report it by `probed`.
    */
   failed(reservation: Reservation): Promise<{ next: 'probe' | 'wait'; waitMs: number }>;
   /** Reports whether a probe was answered. `waitMs` is 0 when it was. */
@@ -113,6 +115,11 @@ export function createPacer(redis: Redis, options: PacerOptions = {}): Pacer {
       const placed = answer.because === 'requests' || answer.because === 'tokens';
       if (answer.because === 'probe' || (placed && size.waiter !== undefined)) return answer;
       return { ...answer, waitMs: spreadMs(answer.waitMs, random()) };
+    },
+    async left(credential, model, size) {
+      const holder = holderOf(credential);
+      const fixed = fixedRates(credential);
+      await run(await accountOf(holder, model), holder, { op: 'leave', ...size, fixed });
     },
     async settled(reservation, { tokens, limits, organization }) {
       if (!reportOnce(reservation)) return;

@@ -208,6 +208,7 @@ function unhurriedPacer(): Pacer {
   const place = { go: true, waitMs: 0 } as Awaited<ReturnType<Pacer['reserve']>>;
   const pacer: Omit<Pacer, 'stateOf'> = {
     reserve: async () => place,
+    left: async () => undefined,
     settled: async () => undefined,
     refused: async () => undefined,
     // The work is put to the test against the provider each time, as with a provider that is well.
