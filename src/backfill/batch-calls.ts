@@ -14,8 +14,6 @@ export class RunStopped extends Error {}
 
 /** How long a batch stays away while another one has the account to itself. */
 const AWAY_MS = 20_000;
-/** How soon a batch that is held comes again, and says so. */
-const HELD_MS = 3_000;
 
 /** The requests of one attempt at a batch, and which of its waits are sat out. */
 export class BatchCalls {
@@ -52,11 +50,12 @@ export class BatchCalls {
    * Sends one request.
    *
    * @throws {RunStopped} when nobody wants its answer any more.
+   * @throws {EmbedError} `paced` when the tenant is held, or another batch has the account to itself.
    * @throws what `callProvider` throws.
    */
   async send(part: readonly FittedInput[]): Promise<EmbedAnswer> {
-    // Finding out who is to blame may take hundreds of requests: a run that stops does not wait for them.
     const bytes = part.reduce((sum, input) => sum + input.bytes, 0);
+    // Finding out who is to blame may take hundreds of requests: a run that stops does not wait for them.
     if (this.#isInDoubt) await this.#assertWanted();
     else if (this.#deps.longWaits.isTaken(this.#call)) await this.#stayAway(part.length, bytes);
     const texts = part.map((input) => input.text);
@@ -85,9 +84,8 @@ export class BatchCalls {
     const { batch } = this.#context;
     const run = await currentRun(this.#deps, batch);
     if (run === undefined) throw new RunStopped();
-    // A search may take hours: a switch that waited for its end would not stop the spending.
-    if ((await askGate(this.#deps, run, batch)).kind === 'held')
-      throw new EmbedError('paced', { retryAfterMs: HELD_MS });
+    // A search may take hours: a switch that waited for its end would not stop the spending. Its next turn says `held`.
+    if ((await askGate(this.#deps, run, batch)).kind === 'held') throw new EmbedError('paced');
   }
 
   /** @throws {EmbedError} `paced`. The place in the line goes to those behind it, the one that has the account among them. */

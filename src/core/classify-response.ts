@@ -16,8 +16,8 @@ export type Refusal = {
  * Names the failure behind a provider's answer.
  *
  * `code` and `type` come first, since one and the same reason arrives under several statuses and in either field; then the
- * status; the message only where nothing else tells, and there no input that it quotes decides. Returns undefined for an answer that nobody has planned for: the
- * caller lets that one crash as the bug it is.
+ * status; the message only where nothing else tells, and there no input that it quotes decides. Returns undefined for an
+ * answer that nobody has planned for: the caller lets that one crash as the bug it is.
  */
 export function classifyResponse(refusal: Refusal): FailureCode | undefined {
   const { status } = refusal;

@@ -45,7 +45,8 @@ function controlRoute(app: AdminApp, deps: ControlRoutesDeps, control: Control):
       schema: {
         summary: SUMMARIES[control],
         description:
-          'May be repeated. A move that the status of the run does not allow is a 409 that names the status; so is a retry while one for other tenants is at work.',
+          'May be repeated. A move that the status of the run does not allow is a 409 that names the status; so is a retry ' +
+          'while one for other tenants is at work.',
         params: z.object({ runId: RunId }),
         querystring: z.object(control === 'retry' ? tenants : {}),
         response: { 200: RunShape, 202: RunShape },

@@ -49,7 +49,8 @@ export function switchRoutes(deps: TenantIdDeps & { readonly db: Db }) {
         schema: {
           summary: 'Hold everything, a target or a tenant; or let it go on',
           description:
-            'Takes effect at once: batches in hand go on to their end, no other starts, whether it is on Redis yet or not. May be repeated.',
+            'Takes effect at once: batches in hand go on to their end, no other starts, whether it is on Redis yet or not. ' +
+            'May be repeated.',
           body: SwitchBody,
           response: { 200: SwitchesShape },
         },

@@ -58,7 +58,8 @@ export function createClients({ timeoutMs, connectionsMax }: ClientsOptions): Cl
 /**
  * The SDK, except that its errors hold the whole body of an answer.
  *
- * It keeps what stands under `error` alone, and so loses the words of `{"error":"Bad Request","message":"…"}` and of a bare string.
+ * It keeps what stands under `error` alone, and so loses the words of `{"error":"Bad Request","message":"…"}` and of a bare
+ * string.
  */
 class Client extends OpenAI {
   protected override makeStatusError(

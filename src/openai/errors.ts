@@ -77,7 +77,10 @@ type Words = {
   readonly message?: string | undefined;
 };
 
-/** The provider's words, whatever shape its error has: OpenAI's object, a string, FastAPI's `detail`, "Bad Request" beside the reason. */
+/**
+ * The provider's words, whatever shape its error has: OpenAI's object, a string, FastAPI's `detail`, or "Bad Request" beside
+ * the reason.
+ */
 function wordsOf(said: unknown): Words {
   if (typeof said === 'string') return { message: said };
   if (typeof said !== 'object' || said === null) return { message: String(said) };
