@@ -11,11 +11,14 @@ import {
   wrongRows,
 } from './support/system.ts';
 
+/** Batches that can be in hand at once. */
+const SLOTS = 4;
+
 let system: System;
 let redis: Redis;
 
 beforeAll(async () => {
-  system = await startSystem({ env: { WORKER_CONCURRENCY: '4' } });
+  system = await startSystem({ env: { WORKER_CONCURRENCY: String(SLOTS) } });
   redis = new Redis(system.redisUrl);
 });
 afterAll(async () => {
@@ -177,11 +180,13 @@ describe('a switch', () => {
     { body: { scope: 'target', name: 'notes' }, says: 'target notes' },
     { body: { scope: 'tenant', name: 'acme' }, says: 'tenant acme' },
   ])('holds a run that is at work, says so, and lets it go on: $says', async ({ body, says }) => {
-    const rows = 200;
-    system.openai.setLatency({ fixedMs: 150 });
+    const rows = 400;
+    system.openai.setLatency({ fixedMs: 300 });
     await system.addRows([...notes('acme', rows), ...notes('globex', 10)]);
     const runId = await start('?batchSize=5');
     await until(async () => (await system.run(runId)).rows.embedded > 0, 'the run is at work');
+    await patch(runId, { window: 20 });
+    await until(async () => (await admitted(runId)) > SLOTS, 'more batches are on Redis than can be in hand');
 
     await flip({ ...body, hold: true, reason: 'the disk is full' });
     const isHeld = async () =>
