@@ -1,6 +1,7 @@
 import { z } from 'zod';
-import { ConfigError, Environment, parseConfig } from '../../src/config.ts';
+import { ConfigError, parseConfig } from '../../src/config.ts';
 import { TargetEntry } from '../../src/core/target.ts';
+import { Environment } from '../../src/environment.ts';
 
 /** What a JSON Schema says of one value. */
 type Value = {

@@ -1,4 +1,4 @@
-/** `npm run docs`: writes what is generated from the code. `tests/docs-configuration.test.ts` says when that is due. */
+/** `npm run docs`: writes what is generated from the code. `tests/unit/docs-configuration.test.ts` says when that is due. */
 import { writeFile } from 'node:fs/promises';
 import { configurationPage } from './configuration-page.ts';
 import { targetsSchema } from './targets-schema.ts';
