@@ -75,6 +75,19 @@ const VARIABLES = {
   TENANT_WINDOW: wholeNumber(1, 256)
     .default(4)
     .describe('Batches of one tenant on Redis to start with; grows while slots are free.'),
+  RETRY_BACKOFF_MS: wholeNumber(10, 60_000)
+    .default(1_000)
+    .describe(
+      'The first pause, at most, before a failed batch is tried again; doubles with each attempt, up to 30 times this. A post to the webhook waits 5 times as long.',
+    ),
+  POLL_EVERY_MS: wholeNumber(50, 60_000)
+    .default(3_000)
+    .describe(
+      'How often work that is on hold checks whether it may go on, and the webhook checks for due events.',
+    ),
+  SWEEP_EVERY_MS: wholeNumber(100, 600_000)
+    .default(15_000)
+    .describe('How often the workers look for runs that have lost their jobs, to plan them again.'),
   LOG_LEVEL: z
     .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'])
     .default('info')

@@ -30,10 +30,9 @@ import { createWorkerMetrics } from './workers/metrics.ts';
 import { createProgressReporter } from './workers/progress.ts';
 import { startWorkers } from './workers/start.ts';
 import { startTimer } from './workers/timer.ts';
-import { DELIVER_EVERY_MS, deliverEvents } from './workers/webhook.ts';
+import { deliverEvents } from './workers/webhook.ts';
 import { createWindow } from './workers/window.ts';
 
-const SWEEP_EVERY_MS = 15_000;
 /** Of the grace; after it the batches in hand hand their work back instead of finishing it. */
 const FINISH_SHARE_OF_GRACE = 0.6;
 /** Connections beyond one a batch: planning, the sweep, health. */
@@ -64,7 +63,9 @@ async function main(): Promise<void> {
   // Nobody else's share of the slots shrinks because of a worker that takes nothing any more.
   const announce = () => announceSlots(redis, workerId, signal.aborted ? 0 : config.worker.concurrency);
   every('announce', ANNOUNCE_EVERY_MS, announce);
-  every('sweep', SWEEP_EVERY_MS, async () => metrics.healed.inc((await sweep(deps, workerId)).length));
+  every('sweep', config.worker.sweepEveryMs, async () =>
+    metrics.healed.inc((await sweep(deps, workerId)).length),
+  );
   const [first] = targets.values();
   if (first !== undefined) {
     const { model, dimensions } = first;
@@ -75,9 +76,12 @@ async function main(): Promise<void> {
     );
   }
   const { webhook } = config;
-  if (webhook !== null) every('webhook', DELIVER_EVERY_MS, () => deliverEvents(db, webhook, log, signal));
+  if (webhook !== null) {
+    const posting = { ...webhook, retryBackoffMs: config.worker.retryBackoffMs };
+    every('webhook', config.worker.pollEveryMs, () => deliverEvents(db, posting, log, signal));
+  }
 
-  const workers = startWorkers({ ...deps, metrics }, config.worker.concurrency);
+  const workers = startWorkers({ ...deps, metrics }, config.worker);
   opened.push({ name: 'workers', close: closeWorkers });
   log.info(
     { workerId, concurrency: config.worker.concurrency, targets: [...targets.keys()] },

@@ -29,8 +29,8 @@ const KEEP_ENDED = { age: 24 * 3_600, count: 1_000 } as const;
 export const BATCH_ATTEMPTS_MAX = 8;
 /** The workers' own backoff, with full jitter: BullMQ's keeps what failed together close together. */
 export const BATCH_BACKOFF = 'full-jitter';
-/** Eight attempts are over within two minutes, one on average. */
-export const BATCH_BACKOFF_MS = { baseMs: 1_000, maxMs: 30_000 } as const;
+/** The longest pause between two attempts, in first pauses. With 1 s, eight attempts are over within two minutes, one on average. */
+export const BATCH_BACKOFF_FACTOR_MAX = 30;
 
 const Version = z.literal(PAYLOAD_VERSION);
 

@@ -11,7 +11,7 @@ import { backoffMs } from '../core/backoff.ts';
 import { EmbedError } from '../core/failures.ts';
 import { databaseTrouble } from '../core/service-trouble.ts';
 import {
-  BATCH_BACKOFF_MS,
+  BATCH_BACKOFF_FACTOR_MAX,
   PAYLOAD_VERSION,
   PlanRunPayload,
   PlanTenantPayload,
@@ -45,18 +45,28 @@ const STALLED_CHECK_MS = 5_000;
 const STALLED_MAX = 5;
 /** How long a job stays away from a database that is away or busy. */
 const DATABASE_PAUSE_MS = 2_000;
-/** How often a held tenant, or batch, looks whether it may go on. */
-const HELD_POLL_MS = 3_000;
 /** How often a stopping run looks whether its batches in hand have ended. */
 const STOPPING_POLL_MS = 300;
 
-export function startWorkers(deps: WorkersDeps, concurrency: number): Workers {
+export type WorkersOptions = {
+  /** Batches at once. */
+  readonly concurrency: number;
+  /** The first pause, at most, before a failed batch runs again. */
+  readonly retryBackoffMs: number;
+  /** How often a held tenant, or batch, checks whether it may go on. */
+  readonly pollEveryMs: number;
+};
+
+export function startWorkers(deps: WorkersDeps, options: WorkersOptions): Workers {
   const stopping = new AbortController();
+  const planning = { ...options, concurrency: PLAN_CONCURRENCY };
   const workers = [
-    startOne(deps, QUEUES.runs, PLAN_CONCURRENCY, (job, token) => onRunJob(deps, job, token)),
-    startOne(deps, QUEUES.tenants, PLAN_CONCURRENCY, (job, token) => onTenantJob(deps, job, token)),
-    startOne(deps, QUEUES.batches, concurrency, (job, token, signal) =>
-      onBatchJob(deps, job, token, AbortSignal.any([stopping.signal, signal])),
+    startOne(deps, QUEUES.runs, planning, (job, token) => onRunJob(deps, job, token)),
+    startOne(deps, QUEUES.tenants, planning, (job, token) =>
+      onTenantJob(deps, job, token, options.pollEveryMs),
+    ),
+    startOne(deps, QUEUES.batches, options, (job, token, signal) =>
+      onBatchJob(deps, job, token, AbortSignal.any([stopping.signal, signal]), options.pollEveryMs),
     ),
   ];
   return {
@@ -67,7 +77,13 @@ export function startWorkers(deps: WorkersDeps, concurrency: number): Workers {
 
 type Handler = (job: Job, token: string, signal: AbortSignal) => Promise<unknown>;
 
-function startOne(deps: WorkersDeps, queue: string, concurrency: number, handle: Handler): Worker {
+function startOne(
+  deps: WorkersDeps,
+  queue: string,
+  { concurrency, retryBackoffMs }: WorkersOptions,
+  handle: Handler,
+): Worker {
+  const backoff = { baseMs: retryBackoffMs, maxMs: BATCH_BACKOFF_FACTOR_MAX * retryBackoffMs };
   // BullMQ passes the signal only to functions that declare three parameters.
   const processor: Processor = async (
     job: Job,
@@ -91,7 +107,7 @@ function startOne(deps: WorkersDeps, queue: string, concurrency: number, handle:
     lockDuration: LOCK_MS,
     stalledInterval: STALLED_CHECK_MS,
     maxStalledCount: STALLED_MAX,
-    settings: { backoffStrategy: (attemptsMade) => backoffMs(attemptsMade, Math.random(), BATCH_BACKOFF_MS) },
+    settings: { backoffStrategy: (attemptsMade) => backoffMs(attemptsMade, Math.random(), backoff) },
   });
   worker.on('error', (error) => deps.log.warn({ err: error, queue }, 'worker_error'));
   worker.on('failed', (job, error) => {
@@ -131,14 +147,14 @@ async function onRunJob(deps: WorkersDeps, job: Job, token: string): Promise<str
   return outcome;
 }
 
-async function onTenantJob(deps: WorkersDeps, job: Job, token: string): Promise<string> {
+async function onTenantJob(deps: WorkersDeps, job: Job, token: string, pollEveryMs: number): Promise<string> {
   const payload = await knownPayload(deps, PlanTenantPayload, job, token);
   for (;;) {
     // Also at the start: a turn that died may have admitted batches, and planning now would admit their rows again.
     await waitForChildren(job, token);
     const outcome = await planTenant(deps, payload);
     if (outcome.kind === 'left') return outcome.kind;
-    if (outcome.kind === 'held') return comeAgain(job, token, HELD_POLL_MS);
+    if (outcome.kind === 'held') return comeAgain(job, token, pollEveryMs);
     if (outcome.kind === 'settled') {
       await deps.progress.reportSettled(payload.runId, payload.tenantId);
       // Completed is green on Bull Board: a tenant with rows left is to be seen.
@@ -148,7 +164,13 @@ async function onTenantJob(deps: WorkersDeps, job: Job, token: string): Promise<
   }
 }
 
-async function onBatchJob(deps: WorkersDeps, job: Job, token: string, signal: AbortSignal): Promise<string> {
+async function onBatchJob(
+  deps: WorkersDeps,
+  job: Job,
+  token: string,
+  signal: AbortSignal,
+  pollEveryMs: number,
+): Promise<string> {
   const payload = await knownPayload(deps, RunBatchPayload, job, token);
   const { v: _version, ...batch } = payload;
   const attempt: Attempt = {
@@ -166,7 +188,7 @@ async function onBatchJob(deps: WorkersDeps, job: Job, token: string, signal: Ab
     deps.log.warn({ ...context, err: error }, 'batch_not_ended');
     return settleFailure(error, job, token);
   });
-  if (outcome === 'held') return comeAgain(job, token, HELD_POLL_MS);
+  if (outcome === 'held') return comeAgain(job, token, pollEveryMs);
   deps.metrics.batches.inc({ outcome });
   deps.log.info({ ...context, outcome }, 'batch_ended');
   await deps.progress.report(batch.runId, batch.tenantId);

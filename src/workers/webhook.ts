@@ -4,16 +4,20 @@ import { backoffCeilingMs } from '../core/backoff.ts';
 import { type DueEvent, recordDelivery, takeDueEvents } from '../db/audit.ts';
 import type { Db } from '../db/client.ts';
 
-export type Webhook = { readonly url: string; readonly secret: string };
+export type Webhook = {
+  readonly url: string;
+  readonly secret: string;
+  /** The first pause before a failed batch is tried again; a post waits five times as long. */
+  readonly retryBackoffMs: number;
+};
 
-/** How often due events are looked for. */
-export const DELIVER_EVERY_MS = 3_000;
 const EVENTS_AT_ONCE = 10;
 const TIMEOUT_MS = 10_000;
 /** A process that dies while it delivers leaves the events to another one after this time. */
 const LEASE_MS = 2 * EVENTS_AT_ONCE * TIMEOUT_MS;
-/** 5 s, doubling to an hour: about a day in all. */
-const RETRY = { baseMs: 5_000, maxMs: 3_600_000 } as const;
+/** Times the first pause: 5 s by default, doubling to an hour, which makes about a day in all. */
+const BACKOFF_FACTOR = 5;
+const BACKOFF_MS_MAX = 3_600_000;
 const ATTEMPTS_MAX = 33;
 
 /**
@@ -30,6 +34,7 @@ export async function deliverEvents(
   signal: AbortSignal,
 ): Promise<void> {
   if (signal.aborted) return;
+  const backoff = { baseMs: BACKOFF_FACTOR * webhook.retryBackoffMs, maxMs: BACKOFF_MS_MAX };
   const due = await takeDueEvents(db, { limit: EVENTS_AT_ONCE, leaseMs: LEASE_MS });
   for (const event of due) {
     const problem = signal.aborted ? 'stopped' : await post(webhook, event, signal);
@@ -39,7 +44,7 @@ export async function deliverEvents(
     }
     const attempt = event.attempts + 1;
     const isOver = problem === null || attempt >= ATTEMPTS_MAX;
-    await recordDelivery(db, event.eventId, isOver ? null : backoffCeilingMs(attempt, RETRY));
+    await recordDelivery(db, event.eventId, isOver ? null : backoffCeilingMs(attempt, backoff));
     if (problem !== null)
       log.warn({ eventId: event.eventId, attempt, problem, givenUp: isOver }, 'webhook_failed');
   }

@@ -2,7 +2,8 @@ import { randomUUID } from 'node:crypto';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { closeQueues, openQueues, type Queues } from '../../src/queue/enqueue.ts';
-import { type Answer, type Json, type System, startSystem } from '../support/system.ts';
+import type { Answer } from '../support/call-api.ts';
+import { type Json, type System, startSystem } from '../support/system.ts';
 
 const PATH = '/api/v1/admin/backfill-embeddings';
 

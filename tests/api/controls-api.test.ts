@@ -7,14 +7,14 @@ const ROWS = 200;
 let system: System;
 
 beforeAll(async () => {
-  // Slow enough that a run is still at work when a control reaches it: 20 batches, four at a time, 0.25 s each.
+  // Slow enough that a run is still at work when a control reaches it: 20 batches, four at a time, 0.12 s each.
   system = await startSystem({ env: { WORKER_CONCURRENCY: '4' } });
 });
 afterAll(() => system.close());
 beforeEach(async () => {
   await system.sql`TRUNCATE notes, infill.runs, infill.run_tenants, infill.run_batches, infill.audit_events CASCADE`;
   system.openai.ledger.reset();
-  system.openai.setLatency({ fixedMs: 250 });
+  system.openai.setLatency({ fixedMs: 120 });
   await system.addRows(
     Array.from({ length: ROWS }, (_, index) => ({
       tenant: index % 2 ? 'acme' : 'globex',

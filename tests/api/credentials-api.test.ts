@@ -1,14 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { openKey } from '../../src/credentials/seal.ts';
-import {
-  type Answer,
-  type Json,
-  jsonBody,
-  PLATFORM_KEY,
-  type System,
-  startSystem,
-  wrongRows,
-} from '../support/system.ts';
+import type { Answer } from '../support/call-api.ts';
+import { type Json, jsonBody, PLATFORM_KEY, type System, startSystem, wrongRows } from '../support/system.ts';
 
 const KEY = 'sk-key-of-acme-0001';
 const NEW_KEY = 'sk-key-of-acme-0002';

@@ -3,7 +3,8 @@ import type { Target } from '../../src/core/target.ts';
 import { openDatabase } from '../../src/db/client.ts';
 import { quarantineRoutes } from '../../src/http/quarantine.ts';
 import { buildTestServer } from '../support/admin-server.ts';
-import { type Answer, jsonBody, type System, startSystem, until } from '../support/system.ts';
+import type { Answer } from '../support/call-api.ts';
+import { jsonBody, type System, startSystem, until } from '../support/system.ts';
 
 const API = '/api/v1/admin';
 const RUNS = `${API}/backfill-embeddings`;

@@ -41,7 +41,7 @@ test('a run whose job died on its way to wait for its tenants settles when they 
       progress: { report: async () => undefined, reportSettled: async () => undefined },
       metrics: createWorkerMetrics(new Registry()),
     },
-    2,
+    { concurrency: 2, retryBackoffMs: 20, pollEveryMs: 100 },
   );
   try {
     const present = () => readRun(story.deps.db, runId);

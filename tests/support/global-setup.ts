@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
@@ -38,7 +38,7 @@ let services: TestServices | undefined;
 export async function setup(project: TestProject): Promise<void> {
   services = {
     runName: newRunName(),
-    folder: await mkdtemp(join(tmpdir(), 'infill-test-')),
+    folder: await mkdtemp(join(await quickFolder(), 'infill-test-')),
     databaseUrl: process.env.TEST_DATABASE_URL ?? null,
     redisUrl: process.env.TEST_REDIS_URL ?? null,
     template: null,
@@ -48,6 +48,15 @@ export async function setup(project: TestProject): Promise<void> {
     templateFailure: String(error),
   }));
   project.provide('testServices', { ...services, ...template });
+}
+
+/** Where there is room in it, the file system in memory: a database's thousand files are copied there in 40 ms, elsewhere in 1 s. */
+const MEMORY_FOLDER = '/dev/shm';
+const MEMORY_BYTES_MIN = 2 ** 30;
+
+async function quickFolder(): Promise<string> {
+  const { bavail, bsize } = await statfs(MEMORY_FOLDER).catch(() => ({ bavail: 0, bsize: 0 }));
+  return bavail * bsize >= MEMORY_BYTES_MIN ? MEMORY_FOLDER : tmpdir();
 }
 
 async function prepareTemplate({ databaseUrl, runName }: TestServices): Promise<{ template: string }> {

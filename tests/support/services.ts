@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { cp, rm } from 'node:fs/promises';
+import { cpSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { inject } from 'vitest';
 import { startEmbeddedPostgres } from '../../dev/services/postgres.ts';
@@ -28,7 +29,8 @@ export async function createTestDatabase(): Promise<TestService> {
   }
 
   const data = join(folder, name);
-  await cp(template, data, { recursive: true });
+  // Not `cp`, which takes several times as long for so many files.
+  cpSync(template, data, { recursive: true });
   const server = await startEmbeddedPostgres({ folder: data, discard: true });
   return {
     url: server.url,

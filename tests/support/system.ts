@@ -12,8 +12,9 @@ import {
   startOpenAiServer,
 } from '../../dev/openai-server/server.ts';
 import { backoffCeilingMs } from '../../src/core/backoff.ts';
-import { BATCH_ATTEMPTS_MAX, BATCH_BACKOFF_MS } from '../../src/queue/jobs.ts';
+import { BATCH_ATTEMPTS_MAX, BATCH_BACKOFF_FACTOR_MAX } from '../../src/queue/jobs.ts';
 import { type Proxies, startBetween } from './between.ts';
+import { callApi } from './call-api.ts';
 import { addNotes, createNotes, type NewNote } from './notes.ts';
 import { freePort, type Process, startProcess } from './process.ts';
 import type { ProviderGate } from './provider-gate.ts';
@@ -25,9 +26,14 @@ export const DIMENSIONS = 8;
 /** A second or two, but for a machine that has much else to do. */
 const START_MS_MAX = 60_000;
 const WORK_MS_MAX = 45_000;
+/** A fiftieth of the default: what is tested is that work is tried again, not how long it rests before. */
+const RETRY_BACKOFF_MS = 20;
 /** Longest that a batch takes to use up its attempts: every backoff as long as it may be, and time for the work. */
 export const ALL_ATTEMPTS_MS = Array.from({ length: BATCH_ATTEMPTS_MAX - 1 }, (_, index) =>
-  backoffCeilingMs(index + 1, BATCH_BACKOFF_MS),
+  backoffCeilingMs(index + 1, {
+    baseMs: RETRY_BACKOFF_MS,
+    maxMs: BATCH_BACKOFF_FACTOR_MAX * RETRY_BACKOFF_MS,
+  }),
 ).reduce((sum, ceilingMs) => sum + ceilingMs, WORK_MS_MAX);
 export const MODEL = 'text-embedding-3-small';
 
@@ -50,7 +56,6 @@ export type SystemOptions = {
 
 // biome-ignore lint/suspicious/noExplicitAny: what an answer holds is checked by what a test expects of it
 export type Json = any;
-export type Answer = { readonly status: number; readonly body: Json; readonly headers: Headers };
 export type Row = {
   readonly id: string;
   readonly tenant_id: string | null;
@@ -112,6 +117,9 @@ async function openSystem(options: SystemOptions, opened: (() => Promise<unknown
     SHUTDOWN_GRACE_MS: '10000',
     // The suite's calls are few and far below any real limit; a slow start would only make it slow.
     PACING_START_FRACTION: '10',
+    RETRY_BACKOFF_MS: String(RETRY_BACKOFF_MS),
+    POLL_EVERY_MS: '200',
+    SWEEP_EVERY_MS: '2000',
     ...options.env,
   };
   const processes: Process[] = [];
@@ -122,7 +130,8 @@ async function openSystem(options: SystemOptions, opened: (() => Promise<unknown
     return started;
   };
   const url = `http://127.0.0.1:${port}`;
-  const call = (method: string, path: string, init: RequestInit = {}) => callApi(url, method, path, init);
+  const call = (method: string, path: string, init: RequestInit = {}) =>
+    callApi({ url, secret: ADMIN_SECRET }, method, path, init);
 
   const system = {
     sql,
@@ -276,18 +285,4 @@ function targetsOf(extra: Readonly<Record<string, unknown>> = {}) {
     dimensions: DIMENSIONS,
   };
   return { notes: { table: 'notes', ...columns, ...extra }, absent: { table: 'not_there_yet', ...columns } };
-}
-
-async function callApi(url: string, method: string, path: string, init: RequestInit): Promise<Answer> {
-  const headers = new Headers(init.headers);
-  if (!headers.has('x-admin-secret')) headers.set('x-admin-secret', ADMIN_SECRET);
-  if (headers.get('x-admin-secret') === 'none') headers.delete('x-admin-secret');
-  const answer = await fetch(`${url}${path}`, { redirect: 'manual', ...init, method, headers });
-  const text = await answer.text();
-  const isJson = /json/.test(answer.headers.get('content-type') ?? '');
-  return {
-    status: answer.status,
-    body: isJson && text !== '' ? JSON.parse(text) : text,
-    headers: answer.headers,
-  };
 }

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 
-const MAIN = fileURLToPath(new URL('../../../dev/demo/main.ts', import.meta.url));
+const MAIN = fileURLToPath(new URL('../../dev/demo/main.ts', import.meta.url));
 const hasProc = existsSync('/proc/self/environ');
 
 describe('the demo', () => {

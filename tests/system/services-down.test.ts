@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { type Answer, type System, startSystem, until, wrongRows } from '../support/system.ts';
+import type { Answer } from '../support/call-api.ts';
+import { type System, startSystem, until, wrongRows } from '../support/system.ts';
 
 const PATH = '/api/v1/admin/backfill-embeddings';
 const ANSWER_MS_MAX = 2_000;

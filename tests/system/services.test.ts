@@ -162,7 +162,7 @@ describe('embedded Redis', () => {
   });
 
   test('ends when the process that started it is killed', async () => {
-    const entry = new URL('../../../dev/services/redis.ts', import.meta.url).href;
+    const entry = new URL('../../dev/services/redis.ts', import.meta.url).href;
     const code = `console.log((await (await import('${entry}')).startEmbeddedRedis()).pid); process.kill(process.pid, 'SIGKILL')`;
 
     const { stdout } = spawnSync(process.execPath, ['--input-type=module', '--eval', code], {
