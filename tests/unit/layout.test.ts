@@ -20,8 +20,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   environment: ['core'],
   log: [],
   shutdown: ['log'],
+  start: [],
 };
-const ENTRIES = ['api', 'worker', 'migrate'];
+const ENTRIES = ['api', 'api-main', 'worker', 'worker-main', 'migrate'];
 
 /** Where a package may be imported; elsewhere only its types. Packages that are not listed may be used by anybody but `core`. */
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {
@@ -35,7 +36,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   '@bull-board': ['http'],
   '@fastify': ['http'],
   pino: ['log.ts'],
-  ioredis: ['api.ts', 'worker.ts'],
+  ioredis: ['api-main.ts', 'worker-main.ts'],
 };
 const PURE_PACKAGES = ['node:assert', 'node:crypto', 'zod'];
 

@@ -1,0 +1,128 @@
+/** The admin API and Bull Board: opens, serves, closes. */
+import { Redis } from 'ioredis';
+import { type Config, ConfigError, loadEnvFile, readConfiguration } from './config.ts';
+import { pacingRules } from './core/pacing-rules.ts';
+import { type Db, openDatabase } from './db/client.ts';
+import { createInspector } from './db/inspector.ts';
+import { listRunTenants } from './db/run-tenants.ts';
+import { readRun } from './db/runs.ts';
+import { checkSchema } from './db/schema-check.ts';
+import { backfillRoutes } from './http/backfills.ts';
+import { observeBacklog } from './http/backlog-metrics.ts';
+import { controlRoutes } from './http/controls.ts';
+import { credentialRoutes } from './http/credentials.ts';
+import type { TargetRoutesDeps } from './http/estimate.ts';
+import { createRegistry } from './http/metrics.ts';
+import { quarantineRoutes } from './http/quarantine.ts';
+import type { RunView } from './http/run-page.ts';
+import { buildServer } from './http/server.ts';
+import { isRunId, runShape, tenantShape } from './http/shapes.ts';
+import { switchRoutes } from './http/switches.ts';
+import { targetRoutes } from './http/targets.ts';
+import { createLog } from './log.ts';
+import { createOpenAiEmbedder } from './openai/embedder.ts';
+import { createPacer } from './pacing/pacer.ts';
+import { closeQueues, openQueues } from './queue/enqueue.ts';
+import { type Closeable, onSignals } from './shutdown.ts';
+
+const CONNECTIONS_MAX = 10;
+/** For trying a key while somebody waits for the answer. */
+const KEY_TRIAL_TIMEOUT_MS = 10_000;
+/** A Redis that hangs is found out by the readiness check; this is for one that hangs just after it. */
+const REDIS_COMMAND_MS_MAX = 5_000;
+const TENANTS_SHOWN_MAX = 200;
+
+async function main(): Promise<void> {
+  loadEnvFile(process.env);
+  const { config, targets } = readConfiguration(process.env);
+  const log = createLog({ level: config.log.level, name: 'infill-api', secrets: config.secrets });
+  const stopping = new AbortController();
+  const opened: Closeable[] = [];
+  onSignals({ stopping, opened, graceMs: config.shutdownGraceMs, log });
+
+  const database = openDatabase(config.database.url, {
+    connectionsMax: CONNECTIONS_MAX,
+    applicationName: 'infill-api',
+  });
+  opened.push({ name: 'postgres', close: () => database.close() });
+
+  // Nobody may wait for a Redis that is away: a command fails at once, or when its time is over, and the caller gets a 503.
+  const redis = new Redis(config.redis.url, {
+    enableOfflineQueue: false,
+    maxRetriesPerRequest: 0,
+    commandTimeout: REDIS_COMMAND_MS_MAX,
+  });
+  redis.on('error', (error) => log.warn({ err: error }, 'redis_error'));
+  opened.push({ name: 'redis', close: async () => redis.disconnect() });
+
+  const queues = openQueues(redis);
+  opened.push({ name: 'queues', close: () => closeQueues(queues) });
+
+  const embedder = createOpenAiEmbedder({ connectionsMax: 4, timeoutMs: KEY_TRIAL_TIMEOUT_MS });
+  opened.push({ name: 'embedder', close: () => embedder.close() });
+
+  const { db } = database;
+  const inspect = createInspector(db, targets);
+  const [firstTarget] = targets.values();
+  const routesDeps = { db, queues, inspect, targets };
+  const registry = createRegistry();
+  observeBacklog(registry, db);
+
+  const server = await buildServer({
+    log,
+    adminSecret: config.adminSecret,
+    environment: config.environmentName,
+    registry,
+    isStopping: () => stopping.signal.aborted,
+    checks: [
+      { name: 'postgres', check: () => checkSchema(db) },
+      { name: 'redis', check: () => redis.ping() },
+    ],
+    queues: [queues.runs, queues.tenants, queues.batches],
+    routes: [
+      backfillRoutes(routesDeps),
+      controlRoutes(routesDeps),
+      credentialRoutes({ ...routesDeps, keys: config.keys, tryKey }),
+      quarantineRoutes(routesDeps),
+      switchRoutes(routesDeps),
+      targetRoutes({ ...routesDeps, ...limitsDeps(config, redis) }),
+    ],
+    readRun: (runId) => readRunView(db, runId),
+  });
+  opened.push({ name: 'server', close: () => server.close() });
+  await server.listen({ host: config.http.host, port: config.http.port });
+  log.info({ port: config.http.port, targets: [...targets.keys()] }, 'api_started');
+
+  async function tryKey(credential: Parameters<typeof embedder.embed>[0]): Promise<void> {
+    if (firstTarget === undefined)
+      throw new ConfigError(['TARGETS_FILE names no target, so that no model can be tried']);
+    const { model, dimensions } = firstTarget;
+    await embedder.embed(credential, { texts: ['hello'], model, dimensions }, stopping.signal);
+  }
+}
+
+/** What the time of an estimate is reckoned by. */
+function limitsDeps(
+  { keys, pacing }: Config,
+  redis: Redis,
+): Pick<TargetRoutesDeps, 'keys' | 'learnedLimits' | 'startFraction'> {
+  const pacer = createPacer(redis, { rules: pacingRules(pacing.startFraction) });
+  return {
+    keys,
+    learnedLimits: async (holder, model) => (await pacer.stateOf(holder, model)).limits,
+    startFraction: pacing.startFraction,
+  };
+}
+
+/** Null when there is no such run, also because `runId` is no UUID. */
+async function readRunView(db: Db, runId: string): Promise<RunView | null> {
+  const run = isRunId(runId) ? await readRun(db, runId) : undefined;
+  if (run === undefined) return null;
+  const tenants = await listRunTenants(db, runId, { after: null, limit: TENANTS_SHOWN_MAX });
+  return { run: runShape(run), tenants: tenants.map(tenantShape) };
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(`${error instanceof ConfigError ? error.message : (error as Error).stack}\n`);
+  process.exit(1);
+});
