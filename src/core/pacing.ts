@@ -278,5 +278,5 @@ function holdTo(meter: Meter, remaining: number | null, takenThen: number, kind:
  * `random` in [0, 1). Adds up to a tenth, at least 100 ms and at most 5 s: less than what costs a waiter its place.
  */
 export function spreadMs(waitMs: number, random: number): number {
-  return Math.round(waitMs + random * Math.min(5_000, Math.max(100, waitMs / 10)));
+  return Math.floor(waitMs + random * Math.min(5_000, Math.max(100, waitMs / 10)));
 }

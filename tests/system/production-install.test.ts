@@ -60,8 +60,9 @@ describe('what an image holds', () => {
     );
   });
 
-  test('the code, the migrations and the targets, and nothing else of the repository', () => {
+  test('the code, its bundle, the migrations and the targets, and nothing else of the repository', () => {
     expect(readdirSync(image.folder).toSorted()).toEqual([
+      'dist',
       'drizzle',
       'node_modules',
       'package.json',
@@ -69,6 +70,7 @@ describe('what an image holds', () => {
       'targets.json',
       'targets.schema.json',
     ]);
+    expect(existsSync(join(image.folder, 'dist/bundle/worker-main.js'))).toBe(true);
   });
 });
 

@@ -187,7 +187,7 @@ describe.each(['api', 'worker'] as const)('Dockerfile.%s', (name) => {
   });
 
   test('builds on Node 24 for Alpine in every stage', () => {
-    expect(stages.map((stage) => stage.image)).toEqual(['node:24-alpine', 'node:24-alpine']);
+    expect(new Set(stages.map((stage) => stage.image))).toEqual(new Set(['node:24-alpine']));
   });
 
   test('copies only what is in the repository and not kept out of the build', () => {
