@@ -1,16 +1,30 @@
 /** Prints figures for people. */
+import { readFileSync, writeFileSync } from 'node:fs';
 
-/** Prints a table in Markdown, so that it can go into `docs/benchmarks.md` as it is. */
+const PAGE = new URL('../docs/benchmarks.md', import.meta.url);
+
+/**
+ * Prints a table in Markdown. With `--update` on the command line it also replaces the table of that `name` in
+ * `docs/benchmarks.md`, which stands there between `<!-- NAME -->` and `<!-- /NAME -->`.
+ */
 export function printTable(
   title: string,
   head: readonly string[],
   rows: readonly (readonly (string | number)[])[],
+  name?: string,
 ): void {
   const line = (cells: readonly (string | number)[]) => `| ${cells.join(' | ')} |`;
-  console.log(`\n${title}\n`);
-  console.log(line(head));
-  console.log(line(head.map(() => '---')));
-  for (const row of rows) console.log(line(row));
+  const table = [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
+  console.log(`\n${title}\n\n${table}`);
+  if (name !== undefined && process.argv.includes('--update')) updatePage(name, table);
+}
+
+function updatePage(name: string, table: string): void {
+  const page = readFileSync(PAGE, 'utf8');
+  const [before, rest] = page.split(`<!-- ${name} -->`);
+  const [, after] = rest?.split(`<!-- /${name} -->`) ?? [];
+  if (after === undefined) throw new Error(`docs/benchmarks.md has no place for the table ${name}`);
+  writeFileSync(PAGE, `${before}<!-- ${name} -->\n\n${table}\n\n<!-- /${name} -->${after}`);
 }
 
 export function median(values: readonly number[]): number {
