@@ -21,6 +21,9 @@ const BATCH_ROWS = 512;
 const LATENCY_MS = 100;
 const ROUNDS = Number(process.env.R ?? 3);
 
+/** Part of a name: only ways whose names have it take part. */
+const ONLY = process.env.WAY ?? '';
+
 const WAYS = {
   Infill: undefined,
   'LangChain.js `embedDocuments`': 'langchain',
@@ -56,6 +59,7 @@ async function compare(name: string, title: string, limits: object): Promise<voi
     const all = new Map<string, Figures[]>(Object.keys(WAYS).map((way) => [way, []]));
     for (let turn = 0; turn < ROUNDS; turn++) {
       for (const [label, way] of Object.entries(WAYS)) {
+        if (!label.includes(ONLY)) continue;
         await fillTable(world, way === 'loop' ? LOOP_ROWS : ROWS);
         all.get(label)?.push(way === undefined ? await byInfill(world) : await byAlternative(world, way));
       }
@@ -65,14 +69,16 @@ async function compare(name: string, title: string, limits: object): Promise<voi
     printTable(
       `${title}: ${ROWS} rows of ${TENANTS} tenants, ${DIMENSIONS} dimensions, ${LATENCY_MS} ms an answer; medians of ${ROUNDS}`,
       ['way', 'rows/s', 'CPU ms / 1,000 rows', "Postgres' CPU", "Redis' CPU", 'resident at most, MiB'],
-      [...all].map(([label, figures]) => [
-        label,
-        round(median(figures.map(({ rows, seconds }) => rows / seconds))),
-        aRow(figures, (one) => one.cpuMs),
-        aRow(figures, (one) => one.postgresMs),
-        label === 'Infill' ? aRow(figures, (one) => one.redisMs) : '-',
-        round(median(figures.map((one) => one.residentMiB))),
-      ]),
+      [...all]
+        .filter(([, figures]) => figures.length > 0)
+        .map(([label, figures]) => [
+          label,
+          round(median(figures.map(({ rows, seconds }) => rows / seconds))),
+          aRow(figures, (one) => one.cpuMs),
+          aRow(figures, (one) => one.postgresMs),
+          label === 'Infill' ? aRow(figures, (one) => one.redisMs) : '-',
+          round(median(figures.map((one) => one.residentMiB))),
+        ]),
       name,
     );
   });

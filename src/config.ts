@@ -119,6 +119,10 @@ function configOf(e: z.output<typeof Environment>, secondSecret: string | undefi
     keys: {
       platformKey: e.OPENAI_API_KEY ?? null,
       defaultBaseUrl: normalBaseUrl(e.OPENAI_BASE_URL),
+      platformLimits: {
+        requestsPerMinute: e.OPENAI_REQUESTS_PER_MINUTE ?? null,
+        tokensPerMinute: e.OPENAI_TOKENS_PER_MINUTE ?? null,
+      },
       policy: e.TENANT_KEY_POLICY,
       sealingKey: e.CREDENTIALS_KEY === undefined ? null : Buffer.from(e.CREDENTIALS_KEY, 'base64'),
       allowedBaseUrls: e.ALLOWED_BASE_URLS.split(',')

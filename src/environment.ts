@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { plainDecimal, plainWholeNumber } from './core/plain-number.ts';
 import { isPostgresUrl, isRedisUrl } from './core/service-url.ts';
+import { REQUESTS_PER_MINUTE_MAX, TOKENS_PER_MINUTE_MAX } from './core/target.ts';
 
 /** `isReadable` says whether whoever connects can take it apart: what cannot be would be found out later, one at a time. */
 function url(protocols: string, expected: string, isReadable = (text: string) => URL.canParse(text)) {
@@ -18,6 +19,15 @@ function wholeNumber(min: number, max: number) {
 function positiveDecimal(max: number) {
   const error = `expected a number above 0, at most ${max}`;
   return z.preprocess(plainDecimal, z.number({ error }).positive({ error }).max(max, { error }));
+}
+
+function statedLimit(max: number) {
+  const error = `expected a whole number from 1 to ${max}, or unlimited`;
+  const read = (text: unknown) => (text === 'unlimited' ? text : plainWholeNumber(text));
+  return z.preprocess(
+    read,
+    z.union([z.int({ error }).min(1, { error }).max(max, { error }), z.literal('unlimited')], { error }),
+  );
 }
 
 const port = wholeNumber(0, 65_535);
@@ -50,6 +60,16 @@ const VARIABLES = {
   OPENAI_BASE_URL: url('https?', 'a URL such as https://api.openai.com/v1')
     .default('https://api.openai.com/v1')
     .describe('Where keys are sent unless a credential names another address.'),
+  OPENAI_REQUESTS_PER_MINUTE: statedLimit(REQUESTS_PER_MINUTE_MAX)
+    .optional()
+    .describe(
+      "Limit of the platform's key: a number, or `unlimited` to guess nothing before the provider speaks.",
+    ),
+  OPENAI_TOKENS_PER_MINUTE: statedLimit(TOKENS_PER_MINUTE_MAX)
+    .optional()
+    .describe(
+      "Limit of the platform's key: a number, or `unlimited` to guess nothing before the provider speaks.",
+    ),
   TENANT_KEY_POLICY: z
     .enum(['fallback', 'required'])
     .default('fallback')

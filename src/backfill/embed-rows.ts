@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { costUsd } from '../core/cost.ts';
-import type { Credential } from '../core/credential.ts';
+import { type Credential, withTargetLimits } from '../core/credential.ts';
 import { EmbedError, PROVIDER_MESSAGE_LENGTH_MAX, quarantineCode } from '../core/failures.ts';
 import { OPENAI_LIMITS } from '../core/limits.ts';
 import { inputsMaxForAttempt, packRequests, type UniqueInput, uniqueInputs } from '../core/packing.ts';
@@ -38,7 +38,8 @@ export async function embedRows(
   signal: AbortSignal,
 ): Promise<boolean> {
   if (rows.length === 0) return true;
-  const credential = await deps.keyring.resolve(context.batch.tenantId);
+  const resolved = await deps.keyring.resolve(context.batch.tenantId);
+  const credential = withTargetLimits(resolved, context.target);
   const work = new BatchWork(deps, context, credential, signal);
   try {
     const { fitting, tooLong } = await fitInputs(

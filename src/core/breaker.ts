@@ -1,6 +1,9 @@
 /** The breaker of an account: stops asking a provider that is down, and finds out when it is back. Mirrored by `pacing/pace.lua`. */
+
+import type { Account } from './account.ts';
 import { drawFixed, type Fixed, fixedBucket } from './fixed-limits.ts';
-import { type Account, take, waitMsFor } from './pacing.ts';
+import { searchFailed } from './limit-search.ts';
+import { type Taken, take, waitMsFor } from './pacing.ts';
 import type { PacingRules } from './pacing-rules.ts';
 
 /** Null lets the caller pass. `probe` makes the caller the one who tries, after `waitMs`, with one word and not with a batch. */
@@ -57,13 +60,15 @@ function grantProbe(
 export function fail(
   account: Account,
   fixed: Fixed | null,
+  taken: Pick<Taken, 'takenMs'>,
   nowMs: number,
   rules: PacingRules,
 ): { account: Account; fixed: Fixed | null; next: 'probe' | 'wait'; waitMs: number } {
   if (account.openUntilMs > 0) {
     return { account, fixed, next: 'wait', waitMs: Math.max(account.openUntilMs - nowMs, rules.retryMs) };
   }
-  const failed = { ...account, failures: account.failures + 1 };
+  const search = searchFailed(account.search, taken.takenMs, nowMs, rules.search);
+  const failed = { ...account, search, failures: account.failures + 1 };
   if (failed.failures >= rules.failuresToOpen) {
     const open = reopen(failed, nowMs, rules);
     return { account: open, fixed, next: 'wait', waitMs: open.openUntilMs - nowMs };

@@ -1,3 +1,6 @@
+/** Units a minute that an operator set; null where only the provider's own limits count, `unlimited` where nothing is to be guessed either. */
+export type StatedLimit = number | 'unlimited' | null;
+
 /** A key that may call a provider on behalf of one tenant, unsealed and in memory only: never in a job, a log or an error. */
 export type Credential = {
   readonly apiKey: string;
@@ -11,9 +14,34 @@ export type Credential = {
   readonly fingerprint: string;
   /** Whose key it is: the tenant's own, or the platform's. */
   readonly owner: 'tenant' | 'platform';
-  /** Fixed limits that the operator set; null where only the provider's own count. */
-  readonly requestsPerMinute: number | null;
-  readonly tokensPerMinute: number | null;
+  readonly requestsPerMinute: StatedLimit;
+  readonly tokensPerMinute: StatedLimit;
   /** Share of the free capacity relative to other tenants; 1 is normal. */
   readonly weight: number;
 };
+
+type StatedLimits = {
+  readonly requestsPerMinute?: StatedLimit | undefined;
+  readonly tokensPerMinute?: StatedLimit | undefined;
+};
+
+/**
+ * The credential with the limits that hold for a target: a tenant's own are the most specific, then come the target's, and the
+ * platform's are what is left.
+ */
+export function withTargetLimits(credential: Credential, target: StatedLimits): Credential {
+  return { ...credential, ...statedLimits(credential.owner, credential, target) };
+}
+
+/** The limits of a key of that owner, for a target. */
+export function statedLimits(
+  owner: Credential['owner'],
+  own: StatedLimits,
+  target: StatedLimits,
+): Pick<Credential, 'requestsPerMinute' | 'tokensPerMinute'> {
+  const [first, second] = owner === 'tenant' ? [own, target] : [target, own];
+  return {
+    requestsPerMinute: first.requestsPerMinute ?? second.requestsPerMinute ?? null,
+    tokensPerMinute: first.tokensPerMinute ?? second.tokensPerMinute ?? null,
+  };
+}

@@ -1,5 +1,6 @@
 /** Limits that an operator set for one credential: unlike a provider's, they must hold for every minute one can look at. */
 import { strict as assert } from 'node:assert';
+import type { StatedLimit } from './credential.ts';
 import type { Bucket } from './pacing.ts';
 
 export type Rate = { readonly capacity: number; readonly perMinute: number };
@@ -27,12 +28,15 @@ const INPUT_TOKENS_MAX = 8_192;
  *
  * @throws {AssertionError} for a limit below 1.
  */
-export function fixedRates(limits: {
-  readonly requestsPerMinute: number | null;
-  readonly tokensPerMinute: number | null;
+export function fixedRates({
+  requestsPerMinute,
+  tokensPerMinute,
+}: {
+  readonly requestsPerMinute: StatedLimit;
+  readonly tokensPerMinute: StatedLimit;
 }): FixedRates | null {
-  const requests = limits.requestsPerMinute === null ? null : requestsRate(limits.requestsPerMinute);
-  const tokens = limits.tokensPerMinute === null ? null : tokensRate(limits.tokensPerMinute);
+  const requests = typeof requestsPerMinute === 'number' ? requestsRate(requestsPerMinute) : null;
+  const tokens = typeof tokensPerMinute === 'number' ? tokensRate(tokensPerMinute) : null;
   return requests === null && tokens === null ? null : { requests, tokens };
 }
 

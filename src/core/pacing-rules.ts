@@ -10,10 +10,50 @@ export type MeterRules = {
   readonly rampFromPerMinute: number;
 };
 
+/** The numbers of the search for limits that nobody told: see `limit-search.ts`. */
+export type SearchRules = {
+  readonly concurrencyStart: number;
+  readonly concurrencyMax: number;
+  /** Latency that is taken for granted before the first answer. */
+  readonly latencyStartMs: number;
+  readonly latencyWeight: number;
+  readonly roundAnswersMin: number;
+  /** A round is slower if its latency is this many times that of the one before, and brings more if its rate is. */
+  readonly slowerFactor: number;
+  readonly moreFactor: number;
+  /** How long the number of requests at once stays after it was halved. */
+  readonly holdMs: number;
+  /** What was accepted is counted in windows of at least this time and this many answers. */
+  readonly windowMs: number;
+  readonly windowAnswers: number;
+  /** What fewer answers, or less time, between two refusals say is not taken for the limit. */
+  readonly measureMs: number;
+  readonly measureAnswers: number;
+  /** What a refusal leaves of a guess, and of what was measured. */
+  readonly cutFactor: number;
+  readonly keepFactor: number;
+  /** What is left of a measured rate that is refused again before there is anything to measure. */
+  readonly soonFactor: number;
+  /** A guess that has grown for `leapMs` and is measured for the first time keeps at least this much. */
+  readonly guessFloor: number;
+  readonly leapMs: number;
+  /** What is added to a rate in a minute: to a guess, and to one that was measured, from `creepFullAt` units a minute on. */
+  readonly leapPerMinute: number;
+  readonly creepPerMinute: number;
+  readonly creepFullAt: number;
+  readonly strikesMax: number;
+  /** Soonest and, before the first answer, latest that a waiter comes back for a place among the requests at once. */
+  readonly comeMsMin: number;
+  readonly unheardComeMs: number;
+  /** A request that nobody has reported after this long is taken to be lost. */
+  readonly flightMsMax: number;
+};
+
 /** The numbers that pacing goes by. `pacing/pace.lua` gets them as an argument, so that each is written once. */
 export type PacingRules = {
   readonly requests: MeterRules;
   readonly tokens: MeterRules;
+  readonly search: SearchRules;
   /** While the limit is a guess, no more than what flows in this time may go at once. */
   readonly guessBurstMs: number;
   readonly rateOfLimit: number;
@@ -58,6 +98,35 @@ const NEVER = 1e15;
 /** OpenAI answers `slow_down` to traffic that rises by more than half in 15 minutes. (1 + ln 1.5 / n)^n < 1.5 for every n. */
 const RAMP_PER_MINUTE = Math.log(1.5) / 15;
 
+const SEARCH_RULES: SearchRules = {
+  concurrencyStart: 4,
+  concurrencyMax: 1_024,
+  latencyStartMs: 250,
+  latencyWeight: 0.2,
+  roundAnswersMin: 4,
+  slowerFactor: 1.4,
+  moreFactor: 1.2,
+  holdMs: 30_000,
+  windowMs: 2_000,
+  windowAnswers: 10,
+  measureMs: 1_000,
+  measureAnswers: 5,
+  cutFactor: 0.5,
+  keepFactor: 0.95,
+  soonFactor: 0.9,
+  guessFloor: 0.8,
+  leapMs: 3_000,
+  // Doubles in 5 seconds.
+  leapPerMinute: 12 * Math.LN2,
+  creepPerMinute: 0.45,
+  creepFullAt: 450,
+  strikesMax: 6,
+  comeMsMin: 20,
+  unheardComeMs: 200,
+  // Longer than the embedder's deadline.
+  flightMsMax: 90_000,
+};
+
 /**
  * The rules to begin with.
  *
@@ -77,6 +146,7 @@ export function pacingRules(startFraction = 0.5): PacingRules {
       cushionOfLimit: 0.03,
       rampFromPerMinute: 1_000_000,
     },
+    search: SEARCH_RULES,
     guessBurstMs: 3_000,
     rateOfLimit: 0.98,
     cutFactor: 0.7,

@@ -4,48 +4,23 @@
  * Production runs it inside Redis, as `pacing/pace.lua`, so that all workers share one bucket and one clock. This is the
  * same in a language that can be tested; a test holds the two together, step by step. Times are milliseconds of that clock.
  */
+import type { Account, Meter } from './account.ts';
+import {
+  NO_SEARCH,
+  type Search,
+  searchAnswered,
+  searchedRate,
+  searchRefused,
+  UNBOUNDED,
+} from './limit-search.ts';
 import type { MeterRules, PacingRules } from './pacing-rules.ts';
 import type { ProviderLimits } from './provider-limits.ts';
-
-/** One bucket of an account. */
-export type Meter = {
-  /** Units that may be taken now; below zero when places are booked or an estimate was too low. */
-  readonly level: number;
-  /** Units a minute that are let through now. */
-  readonly perMinute: number;
-  /** Units a minute that the provider says it allows; 0 while it has not said. */
-  readonly limit: number;
-  /** Units taken since the account is known: tells what was taken after a given reservation. */
-  readonly taken: number;
-};
-
-/** All that is known of an account: what a provider limits together. */
-export type Account = {
-  readonly bornMs: number;
-  readonly atMs: number;
-  readonly requests: Meter;
-  readonly tokens: Meter;
-  readonly bytesPerToken: number;
-  /** 1 once the provider has answered at all. */
-  readonly heard: number;
-  /** `taken` of requests at the youngest reservation whose answer was heard. */
-  readonly seen: number;
-  /** When the rate was last set by the provider, or cut. */
-  readonly changedMs: number;
-  readonly cooldownUntilMs: number;
-  /** Provider failures since the last success. */
-  readonly failures: number;
-  /** How often the breaker opened since the last success. */
-  readonly openings: number;
-  /** The breaker lets nothing through before this, and after it only a probe; 0 when it is closed. */
-  readonly openUntilMs: number;
-  /** Somebody is probing until then; 0 when nobody is. */
-  readonly probeUntilMs: number;
-};
 
 /** What a reservation took, and when: enough to settle it. */
 export type Taken = {
   readonly takenMs: number;
+  /** When its request may be sent: `takenMs`, and the wait for the place that was booked. */
+  readonly sendMs: number;
   readonly bytes: number;
   /** The estimate. */
   readonly tokens: number;
@@ -58,31 +33,6 @@ export type Bucket = { readonly level: number; readonly capacity: number; readon
 export type Kind = 'requests' | 'tokens';
 
 const MINUTE_MS = 60_000;
-
-/** An account that nobody has used yet, or whose state was lost. */
-export function openAccount(nowMs: number, rules: PacingRules): Account {
-  const meter = ({ startPerMinute }: MeterRules): Meter => ({
-    level: (startPerMinute * rules.guessBurstMs) / MINUTE_MS,
-    perMinute: startPerMinute,
-    limit: 0,
-    taken: 0,
-  });
-  return {
-    bornMs: nowMs,
-    atMs: nowMs,
-    requests: meter(rules.requests),
-    tokens: meter(rules.tokens),
-    bytesPerToken: rules.bytesPerTokenStart,
-    heard: 0,
-    seen: 0,
-    changedMs: 0,
-    cooldownUntilMs: 0,
-    failures: 0,
-    openings: 0,
-    openUntilMs: 0,
-    probeUntilMs: 0,
-  };
-}
 
 /**
  * The most that a bucket holds. A provider's own bucket holds a minute's worth, and we stay a cushion below it; while its
@@ -102,26 +52,43 @@ export function refill(account: Account, nowMs: number, rules: PacingRules): Acc
   return {
     ...account,
     atMs: account.atMs + elapsedMs,
-    requests: refillMeter(account.requests, elapsedMs, rules.requests, rules),
-    tokens: refillMeter(account.tokens, elapsedMs, rules.tokens, rules),
+    requests: refillMeter(account.requests, account.search, elapsedMs, rules.requests, rules),
+    tokens: refillMeter(account.tokens, account.search, elapsedMs, rules.tokens, rules),
   };
 }
 
-function refillMeter(meter: Meter, elapsedMs: number, kind: MeterRules, rules: PacingRules): Meter {
+function refillMeter(
+  meter: Meter,
+  search: Search,
+  elapsedMs: number,
+  kind: MeterRules,
+  rules: PacingRules,
+): Meter {
   const capacity = capacityOf(meter, kind, rules);
   const level = Math.min(capacity, meter.level + (meter.perMinute * elapsedMs) / MINUTE_MS);
   // A full bucket says that the rate is not what holds the work back: it would rise without ever being tried.
-  const perMinute = level < capacity ? grown(meter, elapsedMs, kind, rules) : meter.perMinute;
+  const perMinute = level < capacity ? grown(meter, search, elapsedMs, kind, rules) : meter.perMinute;
   return { ...meter, level, perMinute };
 }
 
-function grown(meter: Meter, elapsedMs: number, kind: MeterRules, rules: PacingRules): number {
+function grown(
+  meter: Meter,
+  search: Search,
+  elapsedMs: number,
+  kind: MeterRules,
+  rules: PacingRules,
+): number {
   const minutes = Math.min(elapsedMs, rules.growthMsMax) / MINUTE_MS;
+  if (isSearched(meter, search)) return searchedRate(meter, search, minutes, rules.search);
   const base = meter.limit > 0 ? meter.limit : Math.min(meter.perMinute, kind.startPerMinute);
   const recovered = meter.perMinute + base * rules.recoveryPerMinute * minutes;
   const ramped = Math.max(kind.rampFromPerMinute, meter.perMinute * (1 + rules.rampPerMinute * minutes));
   const ceiling = meter.limit > 0 ? meter.limit * rules.rateOfLimit : recovered;
   return Math.min(recovered, ramped, ceiling);
+}
+
+function isSearched(meter: Meter, search: Search): boolean {
+  return meter.limit === 0 && search.concurrency > 0;
 }
 
 /** Tokens that a request probably costs. Never more than its bytes, never less than one an input. */
@@ -177,8 +144,14 @@ export function settle(
   const correction = tokens === null || !ours ? 0 : taken.tokens - tokens;
   const corrected = { ...account.tokens, level: account.tokens.level + correction };
   const heard = hear({ ...account, tokens: corrected }, taken, limits, rules);
+  const answer = {
+    latencyMs: Math.max(1, heard.atMs - taken.sendMs),
+    bytes: taken.bytes,
+    tokens: tokens ?? taken.tokens,
+  };
   return {
     ...heard,
+    search: ours ? searchAnswered(heard.search, answer, heard.atMs, rules.search) : heard.search,
     bytesPerToken:
       tokens === null ? heard.bytesPerToken : nextRatio(heard.bytesPerToken, taken.bytes, tokens, rules),
     failures: 0,
@@ -210,16 +183,34 @@ export function refuse(
   const tokens = { ...account.tokens, level: account.tokens.level + unused };
   const heard = hear({ ...account, tokens }, taken, limits, rules);
   const cut = taken.takenMs > heard.changedMs + rules.cutPauseMs;
-  const slow = (meter: Meter, remaining: number | null): Meter => ({
-    ...meter,
-    level: remaining === null ? Math.min(meter.level, 0) : meter.level,
-    perMinute: cut ? Math.max(1, meter.perMinute * rules.cutFactor) : meter.perMinute,
-  });
-  const untilMs = heard.atMs + Math.min(rules.cooldownMsMax, Math.max(0, retryAfterMs));
+  const { search, rateOf, waitFactor } = searchRefused(
+    heard.search,
+    heard.requests.perMinute < UNBOUNDED,
+    taken.takenMs,
+    heard.atMs,
+    rules.search,
+  );
+  const pauseMs = Math.min(rules.cooldownMsMax, Math.max(0, retryAfterMs * waitFactor));
+  const untilMs = heard.atMs + pauseMs;
+  const slow = (kind: Kind, remaining: number | null): Meter => {
+    const meter = heard[kind];
+    if (isSearched(meter, heard.search)) {
+      const perMinute = rateOf?.(kind, meter.perMinute) ?? meter.perMinute;
+      // Nothing gathers in the pause: those who wait for its end would all go at once.
+      const level = Math.min(meter.level, -(perMinute * pauseMs) / MINUTE_MS);
+      return { ...meter, perMinute, level: perMinute < UNBOUNDED ? level : meter.level };
+    }
+    return {
+      ...meter,
+      level: remaining === null ? Math.min(meter.level, 0) : meter.level,
+      perMinute: cut ? Math.max(1, meter.perMinute * rules.cutFactor) : meter.perMinute,
+    };
+  };
   return {
     ...heard,
-    requests: slow(heard.requests, limits.requestsRemaining),
-    tokens: slow(heard.tokens, limits.tokensRemaining),
+    search,
+    requests: slow('requests', limits.requestsRemaining),
+    tokens: slow('tokens', limits.tokensRemaining),
     changedMs: cut ? heard.atMs : heard.changedMs,
     cooldownUntilMs: Math.max(heard.cooldownUntilMs, untilMs),
   };
@@ -244,6 +235,8 @@ function hear(account: Account, taken: Taken, limits: ProviderLimits, rules: Pac
     ...account,
     requests,
     tokens,
+    // With both limits told there is nothing left to search for.
+    search: requests.limit > 0 && tokens.limit > 0 ? NO_SEARCH : account.search,
     heard: 1,
     seen: news ? requestsThen : account.seen,
     changedMs: changed ? account.atMs : account.changedMs,
@@ -258,7 +251,8 @@ function learn(
   rules: PacingRules,
 ): Meter {
   if (limit === null || limit <= 0 || limit === meter.limit) return meter;
-  const perMinute = Math.min(limit * rules.rateOfLimit, Math.max(meter.perMinute, kind.rampFromPerMinute));
+  const begun = meter.perMinute < UNBOUNDED ? meter.perMinute : kind.startPerMinute;
+  const perMinute = Math.min(limit * rules.rateOfLimit, Math.max(begun, kind.rampFromPerMinute));
   const capacity = capacityOf({ ...meter, limit }, kind, rules);
   // Before the limit is known the level is a guess. It gives way to what the provider says is left, applied next.
   const level = meter.limit === 0 && levelKnown ? capacity : Math.min(meter.level, capacity);

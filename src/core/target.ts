@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { StatedLimit } from './credential.ts';
 
 /**
  * A table that Infill keeps complete, as `targets.json` describes it.
@@ -20,6 +21,9 @@ export type Target = {
   readonly dimensions: number;
   /** What becomes of a text that no request can hold: set aside, or cut on a token border. */
   readonly onTooLong: 'quarantine' | 'truncate';
+  /** For keys that have no such limit of their own. */
+  readonly requestsPerMinute?: StatedLimit | undefined;
+  readonly tokensPerMinute?: StatedLimit | undefined;
 };
 
 /** The tenant of a table that has no tenant column. */
@@ -27,6 +31,15 @@ export const ONLY_TENANT = 'default';
 
 /** pgvector stores at most this many dimensions in a `vector` column. Source: pgvector README, "Vector Types". */
 export const VECTOR_DIMENSIONS_MAX = 16_000;
+
+export const REQUESTS_PER_MINUTE_MAX = 10_000_000;
+export const TOKENS_PER_MINUTE_MAX = 1_000_000_000;
+
+/** A limit that an operator states: a whole number, or that there is none. */
+export function statedLimit(max: number) {
+  const error = `expected a whole number from 1 to ${max}, or "unlimited"`;
+  return z.union([z.int({ error }).min(1, { error }).max(max, { error }), z.literal('unlimited')], { error });
+}
 
 const Column = z.string().min(1).max(63);
 
@@ -46,6 +59,12 @@ export const TargetEntry = z.strictObject({
     .enum(['quarantine', 'truncate'])
     .default('quarantine')
     .describe('What to do with a text of more tokens than the model takes.'),
+  requestsPerMinute: statedLimit(REQUESTS_PER_MINUTE_MAX)
+    .optional()
+    .describe('Limit for keys that have none of their own: a number, or "unlimited" to guess nothing.'),
+  tokensPerMinute: statedLimit(TOKENS_PER_MINUTE_MAX)
+    .optional()
+    .describe('Limit for keys that have none of their own: a number, or "unlimited" to guess nothing.'),
 });
 
 export const TargetsFile = z.strictObject({

@@ -6,6 +6,8 @@ import { fingerprintOf, openKey } from './seal.ts';
 
 export type KeyringOptions = {
   readonly platformKey: string | null;
+  /** Of the platform's key. */
+  readonly platformLimits?: Pick<Credential, 'requestsPerMinute' | 'tokensPerMinute'>;
   readonly defaultBaseUrl: string;
   readonly policy: 'fallback' | 'required';
   /** 32 bytes; null when no key can be read. */
@@ -40,7 +42,11 @@ export function createKeyring(db: Db, options: KeyringOptions): Keyring {
   };
 }
 
-function platformCredential({ platformKey, defaultBaseUrl }: KeyringOptions): Credential | null {
+function platformCredential({
+  platformKey,
+  platformLimits,
+  defaultBaseUrl,
+}: KeyringOptions): Credential | null {
   if (platformKey === null) return null;
   return {
     apiKey: platformKey,
@@ -49,8 +55,8 @@ function platformCredential({ platformKey, defaultBaseUrl }: KeyringOptions): Cr
     organization: null,
     fingerprint: fingerprintOf(platformKey),
     owner: 'platform',
-    requestsPerMinute: null,
-    tokensPerMinute: null,
+    requestsPerMinute: platformLimits?.requestsPerMinute ?? null,
+    tokensPerMinute: platformLimits?.tokensPerMinute ?? null,
     weight: 1,
   };
 }

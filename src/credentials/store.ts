@@ -1,4 +1,4 @@
-import type { Credential } from '../core/credential.ts';
+import type { Credential, StatedLimit } from '../core/credential.ts';
 import { EmbedError } from '../core/failures.ts';
 import { recordAudit } from '../db/audit.ts';
 import type { Db } from '../db/client.ts';
@@ -16,8 +16,8 @@ export type CredentialRequest = {
   readonly apiKey: string;
   readonly baseUrl?: string | undefined;
   readonly organization?: string | undefined;
-  readonly requestsPerMinute?: number | undefined;
-  readonly tokensPerMinute?: number | undefined;
+  readonly requestsPerMinute?: StatedLimit | undefined;
+  readonly tokensPerMinute?: StatedLimit | undefined;
   readonly weight?: number | undefined;
 };
 

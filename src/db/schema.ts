@@ -26,6 +26,12 @@ import { RUN_STATUSES, RUN_TENANT_STATUSES, SETTLED_STATUSES } from '../core/run
 export const infill = pgSchema('infill');
 
 const bytea = customType<{ data: Buffer; driverData: Buffer }>({ dataType: () => 'bytea' });
+/** Stored as 0 where there is no limit. */
+const statedLimit = customType<{ data: number | 'unlimited'; driverData: number }>({
+  dataType: () => 'integer',
+  toDriver: (limit) => (limit === 'unlimited' ? 0 : limit),
+  fromDriver: (stored) => (stored === 0 ? 'unlimited' : stored),
+});
 const moment = (name: string) => timestamp(name, { withTimezone: true, mode: 'date' });
 const count = (name: string) => bigint(name, { mode: 'number' }).notNull().default(0);
 const literals = (values: readonly string[]) => sql.raw(values.map((value) => `'${value}'`).join(', '));
@@ -190,8 +196,8 @@ export const tenantCredentials = infill.table(
     last4: text('last4').notNull(),
     baseUrl: text('base_url'),
     organization: text('organization'),
-    requestsPerMinute: integer('requests_per_minute'),
-    tokensPerMinute: integer('tokens_per_minute'),
+    requestsPerMinute: statedLimit('requests_per_minute'),
+    tokensPerMinute: statedLimit('tokens_per_minute'),
     weight: doublePrecision('weight').notNull().default(1),
     status: text('status').notNull().default('unchecked'),
     statusReason: text('status_reason'),

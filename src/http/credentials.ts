@@ -1,6 +1,7 @@
 /** The routes of a tenant's credential. No answer ever holds a key: only its last four characters. */
 import { z } from 'zod';
 import { normalBaseUrl } from '../core/base-url.ts';
+import { REQUESTS_PER_MINUTE_MAX, statedLimit, TOKENS_PER_MINUTE_MAX } from '../core/target.ts';
 import type { KeyringOptions } from '../credentials/keyring.ts';
 import { recheckCredential, storeCredential, type TryKey } from '../credentials/store.ts';
 import { recordAudit } from '../db/audit.ts';
@@ -53,18 +54,16 @@ const CredentialBody = z.object({
     .max(200)
     .regex(/^[\x21-\x7e]+$/, { error: 'must hold no spaces' })
     .optional(),
-  requestsPerMinute: z
-    .int()
-    .min(1)
-    .max(10_000_000)
+  requestsPerMinute: statedLimit(REQUESTS_PER_MINUTE_MAX)
     .optional()
-    .describe('Never exceeded, whatever the provider allows.'),
-  tokensPerMinute: z
-    .int()
-    .min(1)
-    .max(1_000_000_000)
+    .describe(
+      'Never exceeded, whatever the provider allows. "unlimited": nothing is guessed before the provider speaks.',
+    ),
+  tokensPerMinute: statedLimit(TOKENS_PER_MINUTE_MAX)
     .optional()
-    .describe('Never exceeded, whatever the provider allows.'),
+    .describe(
+      'Never exceeded, whatever the provider allows. "unlimited": nothing is guessed before the provider speaks.',
+    ),
   weight: z
     .number()
     .min(0.01)
@@ -73,13 +72,15 @@ const CredentialBody = z.object({
     .describe('Share of free capacity relative to others. Default: 1.'),
 });
 
+const ShownLimit = z.union([z.number(), z.literal('unlimited')]).nullable();
+
 export const CredentialShape = z.object({
   tenantId: z.string(),
   last4: z.string().describe('Empty for a key of less than 8 characters.'),
   baseUrl: z.string().nullable(),
   organization: z.string().nullable(),
-  requestsPerMinute: z.number().nullable(),
-  tokensPerMinute: z.number().nullable(),
+  requestsPerMinute: ShownLimit,
+  tokensPerMinute: ShownLimit,
   weight: z.number(),
   status: z.enum(CREDENTIAL_STATUSES),
   reason: z.string().nullable(),

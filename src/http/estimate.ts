@@ -1,7 +1,7 @@
 /** The route that says what filling a target would cost, and how long it would take. */
 import { z } from 'zod';
 import { costUsd, PRICES_AS_OF, tokensRange } from '../core/cost.ts';
-import type { Credential } from '../core/credential.ts';
+import { type Credential, type StatedLimit, statedLimits } from '../core/credential.ts';
 import { TIER_1 } from '../core/pacing-rules.ts';
 import type { Target } from '../core/target.ts';
 import type { KeyringOptions } from '../credentials/keyring.ts';
@@ -18,7 +18,7 @@ export type TargetRoutesDeps = {
   readonly db: Db;
   readonly inspect: (name: string) => Promise<TargetState | undefined>;
   readonly targets: ReadonlyMap<string, Target>;
-  readonly keys: Pick<KeyringOptions, 'platformKey' | 'defaultBaseUrl'>;
+  readonly keys: Pick<KeyringOptions, 'platformKey' | 'defaultBaseUrl' | 'platformLimits'>;
   /** What a provider's answers have told of an account, by any worker. Rejects when it cannot be read now. */
   readonly learnedLimits: (holder: Holder, model: string) => Promise<LimitsKnown>;
   /** Share of tier 1 that an account may use before its answers have told its limits. */
@@ -59,6 +59,14 @@ type Limits = z.output<typeof Limits>;
 type LimitsByKey = { readonly platform: Limits; readonly own: ReadonlyMap<string, Limits> };
 type Size = { readonly rows: number; readonly bytes: number };
 
+type LimitsStated = Pick<Credential, 'requestsPerMinute' | 'tokensPerMinute'>;
+
+/** Without a limit the rows take as long as the provider does, which nobody knows: it is reckoned as if nothing were stated. */
+function numbersOf({ requestsPerMinute, tokensPerMinute }: LimitsStated): LimitsKnown {
+  const known = (limit: StatedLimit) => (limit === 'unlimited' ? null : limit);
+  return { requestsPerMinute: known(requestsPerMinute), tokensPerMinute: known(tokensPerMinute) };
+}
+
 const NOTHING_KNOWN: LimitsKnown = { requestsPerMinute: null, tokensPerMinute: null };
 
 /** Adds the route under `/api/v1/admin`. */
@@ -89,7 +97,7 @@ export function estimateRoute(app: AdminApp, deps: TargetRoutesDeps): void {
       const { target } = await readyTarget(deps, query.target);
       const tenants = await listTenantsWithGaps(deps.db, target, null);
       const work = await measureWork(deps.db, target, tenants);
-      const limits = await readLimits(deps, target.model, new Set(work.map(({ tenantId }) => tenantId)));
+      const limits = await readLimits(deps, target, new Set(work.map(({ tenantId }) => tenantId)));
       return {
         target: target.name,
         model: target.model,
@@ -120,21 +128,30 @@ async function readyTarget({ inspect, targets }: TargetRoutesDeps, given: string
 /** What is known of the limits of the platform's key, and of those of `tenantIds` that have one of their own. */
 async function readLimits(
   { db, keys, learnedLimits, startFraction }: TargetRoutesDeps,
-  model: string,
+  target: Target,
   tenantIds: ReadonlySet<string>,
 ): Promise<LimitsByKey> {
   // Without Redis nothing is known of what was learned, which does not keep anybody from an estimate.
-  const limitsFor = async (holder: Holder, fixed: LimitsKnown) =>
-    limitsOf(fixed, await learnedLimits(holder, model).catch(() => NOTHING_KNOWN), startFraction);
+  const limitsFor = async (holder: Holder, stated: LimitsStated) =>
+    limitsOf(
+      numbersOf(stated),
+      await learnedLimits(holder, target.model).catch(() => NOTHING_KNOWN),
+      startFraction,
+    );
 
   const { platformKey, defaultBaseUrl: baseUrl } = keys;
+  const platformLimits = statedLimits('platform', keys.platformLimits ?? NOTHING_KNOWN, target);
   const platform =
     platformKey === null
       ? limitsOf(NOTHING_KNOWN, NOTHING_KNOWN, startFraction)
-      : limitsFor({ baseUrl, fingerprint: fingerprintOf(platformKey), organization: null }, NOTHING_KNOWN);
+      : limitsFor({ baseUrl, fingerprint: fingerprintOf(platformKey), organization: null }, platformLimits);
   const credentials = await readCredentials(db, tenantIds);
   const own = credentials.map(
-    async (one) => [one.tenantId, await limitsFor({ ...one, baseUrl: one.baseUrl ?? baseUrl }, one)] as const,
+    async (one) =>
+      [
+        one.tenantId,
+        await limitsFor({ ...one, baseUrl: one.baseUrl ?? baseUrl }, statedLimits('tenant', one, target)),
+      ] as const,
   );
   return { platform: await platform, own: new Map(await Promise.all(own)) };
 }

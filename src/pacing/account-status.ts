@@ -1,5 +1,6 @@
+import type { Account, Meter } from '../core/account.ts';
 import type { FixedRates } from '../core/fixed-limits.ts';
-import type { Account } from '../core/pacing.ts';
+import { UNBOUNDED } from '../core/limit-search.ts';
 import type { PacingRules } from '../core/pacing-rules.ts';
 
 /** An account as `pace.lua` shows it: refilled to `nowMs`, with the number of those who wait in line. */
@@ -9,8 +10,10 @@ export type Look = Account & { readonly nowMs: number; readonly waiters: number 
 export type AccountStatus = {
   /** As the provider reports them; null while it has not. */
   readonly limits: { readonly requestsPerMinute: number | null; readonly tokensPerMinute: number | null };
-  /** What is let through now, without fixed limits. */
-  readonly rates: { readonly requestsPerMinute: number; readonly tokensPerMinute: number };
+  /** What is let through now, without fixed limits; null while nothing is known that would bound it. */
+  readonly rates: { readonly requestsPerMinute: number | null; readonly tokensPerMinute: number | null };
+  /** Requests that may be on their way at once; null where that is not bounded. */
+  readonly concurrency: number | null;
   readonly breaker: 'closed' | 'open' | 'half_open';
   readonly openUntilMs: number | null;
   readonly cooldownUntilMs: number | null;
@@ -23,7 +26,8 @@ export function statusFrom(look: Look): AccountStatus {
   const breaker = look.openUntilMs === 0 ? 'closed' : look.nowMs < look.openUntilMs ? 'open' : 'half_open';
   return {
     limits: { requestsPerMinute: look.requests.limit || null, tokensPerMinute: look.tokens.limit || null },
-    rates: { requestsPerMinute: look.requests.perMinute, tokensPerMinute: look.tokens.perMinute },
+    rates: { requestsPerMinute: rateOf(look.requests), tokensPerMinute: rateOf(look.tokens) },
+    concurrency: look.search.concurrency || null,
     breaker,
     openUntilMs: breaker === 'open' ? look.openUntilMs : null,
     cooldownUntilMs: look.cooldownUntilMs > look.nowMs ? look.cooldownUntilMs : null,
@@ -31,6 +35,10 @@ export function statusFrom(look: Look): AccountStatus {
     waiters: look.waiters,
     bytesPerToken: look.bytesPerToken,
   };
+}
+
+function rateOf({ perMinute }: Meter): number | null {
+  return perMinute < UNBOUNDED ? perMinute : null;
 }
 
 export type RequestMax = { readonly requestTokensMax: number; readonly requestBytesMax: number };

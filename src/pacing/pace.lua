@@ -1,15 +1,19 @@
--- Pacing of one account, in one atomic step. Says the same as src/core/{pacing,reservation,breaker,fixed-limits}.ts,
+-- Pacing of one account, in one atomic step. Says the same as src/core/{pacing,reservation,breaker,limit-search,fixed-limits}.ts,
 -- which explain it; tests hold the two together. Numbers are kept with 17 digits, so that both calculate alike.
 --
--- KEYS: account (hash), line (sorted set: waiter -> when its turn should be), fixed limits (hash; may be unused),
---       and in tests only: a key that holds the time.
+-- KEYS: account (hash), line (sorted set: waiter -> when its turn should be), fixed limits (hash; may be unused), requests on
+--       their way (sorted set: number -> when it is taken to be lost), and in tests only: a key that holds the time.
 -- ARGV: rules (JSON), call (JSON: op and its arguments). Answers JSON.
 local rules, call = cjson.decode(ARGV[1]), cjson.decode(ARGV[2])
-local ACCOUNT, LINE, FIXED, CLOCK = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local ACCOUNT, LINE, FIXED, FLIGHT, CLOCK = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local MINUTE_MS = 60000
 local NUMBERS = { 'bornMs', 'atMs', 'bytesPerToken', 'heard', 'seen', 'changedMs', 'cooldownUntilMs', 'failures',
   'openings', 'openUntilMs', 'probeUntilMs', 'waiting' }
 local METER = { 'level', 'perMinute', 'limit', 'taken' }
+local SEARCH = { 'concurrency', 'latencyMs', 'roundMs', 'roundAnswers', 'roundBytes', 'roundLatencyMs', 'roundFull',
+  'priorRate', 'priorLatencyMs', 'holdUntilMs', 'halvedMs', 'windowMs', 'requests', 'tokens', 'beforeMs', 'beforeRequests',
+  'beforeTokens', 'cutMs', 'measured', 'strikes' }
+local UNBOUNDED = 1e15
 
 local function clock()
   if CLOCK then return tonumber(redis.call('GET', CLOCK)) end
@@ -38,7 +42,17 @@ end
 -- The account ---------------------------------------------------------------------------------------------------------
 
 local function open_meter(kind)
-  return { level = kind.startPerMinute * rules.guessBurstMs / MINUTE_MS, perMinute = kind.startPerMinute, limit = 0, taken = 0 }
+  local per_minute = call.start == 'search' and UNBOUNDED or kind.startPerMinute
+  return { level = per_minute * rules.guessBurstMs / MINUTE_MS, perMinute = per_minute, limit = 0, taken = 0 }
+end
+
+local function open_search()
+  local search = {}
+  for _, name in ipairs(SEARCH) do search[name] = 0 end
+  if call.start == 'search' then
+    search.concurrency, search.roundMs, search.windowMs, search.beforeMs = rules.search.concurrencyStart, now, now, now
+  end
+  return search
 end
 
 local function load_account()
@@ -48,12 +62,16 @@ local function load_account()
   if not fields.bornMs then
     account.bornMs, account.atMs, account.bytesPerToken = now, now, rules.bytesPerTokenStart
     account.requests, account.tokens = open_meter(rules.requests), open_meter(rules.tokens)
+    account.search = open_search()
+    redis.call('DEL', FLIGHT)
     return account
   end
   for _, kind in ipairs({ 'requests', 'tokens' }) do
     account[kind] = {}
     for _, name in ipairs(METER) do account[kind][name] = fields[kind .. '.' .. name] end
   end
+  account.search = {}
+  for _, name in ipairs(SEARCH) do account.search[name] = fields['search.' .. name] or 0 end
   return account
 end
 
@@ -63,6 +81,7 @@ local function save_account(account)
   for _, kind in ipairs({ 'requests', 'tokens' }) do
     for _, name in ipairs(METER) do fields[kind .. '.' .. name] = account[kind][name] end
   end
+  for _, name in ipairs(SEARCH) do fields['search.' .. name] = account.search[name] end
   write(ACCOUNT, fields)
 end
 
@@ -71,8 +90,19 @@ local function capacity_of(meter, kind)
   return meter.perMinute * rules.guessBurstMs / MINUTE_MS
 end
 
-local function grown(meter, elapsed, kind)
+local function is_searched(meter, search)
+  return meter.limit == 0 and search.concurrency > 0
+end
+
+local function searched_rate(meter, search, minutes)
+  if meter.perMinute >= UNBOUNDED then return meter.perMinute end
+  local creep = rules.search.creepPerMinute * math.min(1, meter.perMinute / rules.search.creepFullAt)
+  return meter.perMinute * (1 + minutes * (search.measured == 1 and creep or rules.search.leapPerMinute))
+end
+
+local function grown(meter, search, elapsed, kind)
   local minutes = math.min(elapsed, rules.growthMsMax) / MINUTE_MS
+  if is_searched(meter, search) then return searched_rate(meter, search, minutes) end
   local base = meter.limit > 0 and meter.limit or math.min(meter.perMinute, kind.startPerMinute)
   local recovered = meter.perMinute + base * rules.recoveryPerMinute * minutes
   local ramped = math.max(kind.rampFromPerMinute, meter.perMinute * (1 + rules.rampPerMinute * minutes))
@@ -80,16 +110,16 @@ local function grown(meter, elapsed, kind)
   return math.min(recovered, ramped, ceiling)
 end
 
-local function refill_meter(meter, elapsed, kind)
+local function refill_meter(meter, search, elapsed, kind)
   local level = math.min(capacity_of(meter, kind), meter.level + meter.perMinute * elapsed / MINUTE_MS)
-  if level < capacity_of(meter, kind) then meter.perMinute = grown(meter, elapsed, kind) end
+  if level < capacity_of(meter, kind) then meter.perMinute = grown(meter, search, elapsed, kind) end
   meter.level = level
 end
 
 local function refill(account)
   local elapsed = math.max(0, now - account.atMs)
-  refill_meter(account.requests, elapsed, rules.requests)
-  refill_meter(account.tokens, elapsed, rules.tokens)
+  refill_meter(account.requests, account.search, elapsed, rules.requests)
+  refill_meter(account.tokens, account.search, elapsed, rules.tokens)
   account.atMs = account.atMs + elapsed
 end
 
@@ -99,7 +129,8 @@ end
 
 local function learn(meter, limit, level_known, kind)
   if not limit or limit <= 0 or limit == meter.limit then return false end
-  meter.perMinute = math.min(limit * rules.rateOfLimit, math.max(meter.perMinute, kind.rampFromPerMinute))
+  local begun = meter.perMinute < UNBOUNDED and meter.perMinute or kind.startPerMinute
+  meter.perMinute = math.min(limit * rules.rateOfLimit, math.max(begun, kind.rampFromPerMinute))
   local known = meter.limit > 0
   meter.limit = limit
   local capacity = capacity_of(meter, kind)
@@ -127,7 +158,97 @@ local function hear(account, taken, limits)
     hold_to(tokens, limits.tokensRemaining, tokens_then, rules.tokens)
     account.seen = requests_then
   end
+  if requests.limit > 0 and tokens.limit > 0 then
+    for _, name in ipairs(SEARCH) do account.search[name] = 0 end
+  end
   account.heard = 1
+end
+
+-- The search for limits that nobody tells ----------------------------------------------------------------------------------
+
+local function halve(search)
+  search.priorRate, search.priorLatencyMs = 0, 0
+  search.concurrency = math.max(1, math.floor(search.concurrency / 2))
+  search.halvedMs, search.holdUntilMs = now, now + rules.search.holdMs
+end
+
+local function end_round(search, at)
+  local full, rate = search.roundFull, search.roundBytes / math.max(1, at - search.roundMs)
+  local latency = search.roundLatencyMs / search.roundAnswers
+  search.roundAnswers, search.roundBytes, search.roundLatencyMs, search.roundFull, search.roundMs = 0, 0, 0, 0, at
+  if full == 0 then
+    search.priorRate, search.priorLatencyMs = 0, 0
+    return
+  end
+  local slower = latency > search.priorLatencyMs * rules.search.slowerFactor
+  if search.priorRate > 0 and slower and rate < search.priorRate * rules.search.moreFactor then return halve(search) end
+  if at < search.holdUntilMs then return end
+  search.concurrency = math.min(rules.search.concurrencyMax, search.concurrency * 2)
+  search.priorRate, search.priorLatencyMs = rate, latency
+end
+
+local function search_answered(search, latency, bytes, tokens, at)
+  if search.concurrency == 0 then return end
+  local weight = rules.search.latencyWeight
+  if at - search.windowMs >= rules.search.windowMs and search.requests >= rules.search.windowAnswers then
+    search.beforeMs, search.beforeRequests, search.beforeTokens = search.windowMs, search.requests, search.tokens
+    search.windowMs, search.requests, search.tokens = at, 0, 0
+  end
+  search.requests, search.tokens = search.requests + 1, search.tokens + tokens
+  search.latencyMs = search.latencyMs == 0 and latency or search.latencyMs + weight * (latency - search.latencyMs)
+  search.roundAnswers, search.roundBytes = search.roundAnswers + 1, search.roundBytes + bytes
+  search.roundLatencyMs, search.strikes = search.roundLatencyMs + latency, 0
+  if search.roundAnswers >= math.max(rules.search.roundAnswersMin, search.concurrency) then end_round(search, at) end
+end
+
+-- Answers with the function that makes the new rate, or nil, and with the factor of the wait.
+local function search_refused(search, is_rated, taken_ms, at)
+  local by = rules.search
+  if search.concurrency == 0 or taken_ms <= search.cutMs then return nil, 1 end
+  local accepted = { requests = search.requests + search.beforeRequests, tokens = search.tokens + search.beforeTokens }
+  search.cutMs = at
+  if accepted.requests == 0 then
+    search.strikes = search.strikes + 1
+    return nil, 2 ^ math.min(by.strikesMax, search.strikes - 1)
+  end
+  search.strikes = 0
+  local elapsed, was_measured = at - search.beforeMs, search.measured == 1
+  if is_rated and (elapsed < by.measureMs or accepted.requests < by.measureAnswers) then
+    local factor = was_measured and by.soonFactor or by.cutFactor
+    return function(_, per_minute) return math.max(1, per_minute * factor) end, 1
+  end
+  search.requests, search.tokens, search.beforeRequests, search.beforeTokens = 0, 0, 0, 0
+  search.windowMs, search.beforeMs = at, at
+  if is_rated then search.measured = 1 end
+  local floor = not was_measured and elapsed >= by.leapMs and by.guessFloor or by.cutFactor
+  return function(kind, per_minute)
+    local seen = accepted[kind] / math.max(elapsed, by.measureMs) * MINUTE_MS
+    if not is_rated then return math.max(1, seen * by.cutFactor) end
+    return math.max(1, math.min(per_minute, math.max(seen * by.keepFactor, per_minute * floor)))
+  end, 1
+end
+
+local function in_flight(search)
+  if search.concurrency == 0 then return 0 end
+  redis.call('ZREMRANGEBYSCORE', FLIGHT, '-inf', now)
+  return redis.call('ZCARD', FLIGHT)
+end
+
+local function flight_wait(search, flying, ahead)
+  if search.concurrency == 0 then return 0, true end
+  local missing = flying + ahead + 1 - search.concurrency
+  local each = (search.latencyMs == 0 and rules.search.latencyStartMs or search.latencyMs) / search.concurrency
+  return math.max(0, math.ceil(missing * each)), missing <= search.concurrency
+end
+
+local function depart(search, taken)
+  if search.concurrency == 0 then return end
+  redis.call('ZADD', FLIGHT, taken.sendMs + rules.search.flightMsMax, taken.requestsTaken)
+  redis.call('PEXPIRE', FLIGHT, rules.idleMs)
+end
+
+local function land(account, taken)
+  if account.search.concurrency > 0 and taken.takenMs >= account.bornMs then redis.call('ZREM', FLIGHT, taken.requestsTaken) end
 end
 
 -- Fixed limits of the credential -----------------------------------------------------------------------------------------
@@ -224,9 +345,13 @@ end
 
 -- The calls -------------------------------------------------------------------------------------------------------------
 
+local function is_overruled(kind, account)
+  return call.stated and call.stated[kind] and account[kind].limit == 0 and account.changedMs == 0
+end
+
 local function wait_of(kind, account, fixed, units, ahead)
   local meter, rate = account[kind], call.fixed and call.fixed[kind]
-  local shared = wait_for(meter.level, capacity_of(meter, rules[kind]), meter.perMinute, units, ahead)
+  local shared = is_overruled(kind, account) and 0 or wait_for(meter.level, capacity_of(meter, rules[kind]), meter.perMinute, units, ahead)
   return math.max(shared, rate and wait_for(fixed[kind], rate.capacity, rate.perMinute, units, ahead) or 0)
 end
 
@@ -240,11 +365,22 @@ function calls.reserve(account, fixed)
   local places, tokens_ahead = ahead_of(holder, call.waiter)
   local tokens = estimate_tokens(call.inputs, call.bytes, account.bytesPerToken)
   local cooldown = math.max(0, account.cooldownUntilMs - now)
+  local flying, free = in_flight(account.search), is_overruled('requests', account)
   local requests_wait = wait_of('requests', account, fixed, 1, places)
-  local wait = math.max(cooldown, requests_wait, wait_of('tokens', account, fixed, tokens, tokens_ahead))
+  local rates_wait = math.max(cooldown, requests_wait, wait_of('tokens', account, fixed, tokens, tokens_ahead))
+  local fly_wait, may_book = flight_wait(account.search, flying, places)
+  if free then fly_wait, may_book = 0, true end
+  local wait = math.max(rates_wait, fly_wait)
+  if fly_wait > rates_wait then account.search.roundFull = 1 end
 
+  if not may_book and wait <= rules.bookMs then
+    local latest = account.heard == 0 and rules.search.unheardComeMs or rules.bookMs
+    local come = math.min(latest, math.max(rules.search.comeMsMin, wait))
+    join(holder, call.waiter, wait, come, tokens)
+    return { go = false, because = 'in_flight', waitMs = come }
+  end
   if wait > rules.bookMs then
-    local because = wait == cooldown and 'cooldown' or wait == requests_wait and 'requests' or 'tokens'
+    local because = wait == cooldown and 'cooldown' or wait == requests_wait and 'requests' or wait == fly_wait and 'in_flight' or 'tokens'
     local come = wait
     if because ~= 'cooldown' then
       come = math.floor(math.min(wait - rules.bookMs / 2, math.max(rules.bookMs, wait * rules.comeBackAfter)))
@@ -254,11 +390,14 @@ function calls.reserve(account, fixed)
     return { go = false, because = because, waitMs = come }
   end
 
-  local own = math.max(cooldown, wait_of('requests', account, fixed, 1, 0), wait_of('tokens', account, fixed, tokens, 0))
+  local own_fly = free and 0 or flight_wait(account.search, flying, 0)
+  local own = math.max(cooldown, wait_of('requests', account, fixed, 1, 0), wait_of('tokens', account, fixed, tokens, 0), own_fly)
   leave(holder, call.waiter, tokens)
   take(account, fixed, tokens)
-  return { go = true, waitMs = own, taken = { takenMs = now, bytes = call.bytes, tokens = tokens,
-    requestsTaken = account.requests.taken, tokensTaken = account.tokens.taken } }
+  local taken = { takenMs = now, sendMs = now + own, bytes = call.bytes, tokens = tokens,
+    requestsTaken = account.requests.taken, tokensTaken = account.tokens.taken }
+  depart(account.search, taken)
+  return { go = true, waitMs = own, taken = taken }
 end
 
 function calls.leave(account, fixed)
@@ -272,7 +411,11 @@ function calls.settle(account, fixed)
     account.tokens.level = account.tokens.level + (taken.tokens - tokens)
     if fixed then fixed.tokens = fixed.tokens + (taken.tokens - tokens) end
   end
+  land(account, taken)
   hear(account, taken, call.limits)
+  if taken.takenMs >= account.bornMs then
+    search_answered(account.search, math.max(1, account.atMs - taken.sendMs), taken.bytes, tokens or taken.tokens, account.atMs)
+  end
   if tokens and tokens > 0 and taken.bytes > 0 then
     local observed = math.min(16, math.max(1, taken.bytes / tokens))
     account.bytesPerToken = account.bytesPerToken + rules.ratioWeight * (observed - account.bytesPerToken)
@@ -283,22 +426,32 @@ end
 
 function calls.refuse(account)
   local taken, limits = call.taken, call.limits
+  land(account, taken)
   if taken.takenMs >= account.bornMs then account.tokens.level = account.tokens.level + taken.tokens end
   hear(account, taken, limits)
   local cut = taken.takenMs > account.changedMs + rules.cutPauseMs
+  local is_rated = account.requests.perMinute < UNBOUNDED
+  local rate_of, factor = search_refused(account.search, is_rated, taken.takenMs, account.atMs)
+  local pause = math.min(rules.cooldownMsMax, math.max(0, call.retryAfterMs * factor))
   for kind, remaining in pairs({ requests = limits.requestsRemaining or false, tokens = limits.tokensRemaining or false }) do
     local meter = account[kind]
-    if not remaining then meter.level = math.min(meter.level, 0) end
-    if cut then meter.perMinute = math.max(1, meter.perMinute * rules.cutFactor) end
+    if is_searched(meter, account.search) then
+      if rate_of then meter.perMinute = rate_of(kind, meter.perMinute) end
+      if meter.perMinute < UNBOUNDED then meter.level = math.min(meter.level, -(meter.perMinute * pause) / MINUTE_MS) end
+    else
+      if not remaining then meter.level = math.min(meter.level, 0) end
+      if cut then meter.perMinute = math.max(1, meter.perMinute * rules.cutFactor) end
+    end
   end
   if cut then account.changedMs = account.atMs end
-  local until_ms = account.atMs + math.min(rules.cooldownMsMax, math.max(0, call.retryAfterMs))
+  local until_ms = account.atMs + pause
   account.cooldownUntilMs = math.max(account.cooldownUntilMs, until_ms)
   return {}
 end
 
 function calls.release(account, fixed)
   if call.taken.takenMs < account.bornMs then return {} end
+  land(account, call.taken)
   for kind, units in pairs({ requests = 1, tokens = call.taken.tokens }) do
     account[kind].level = account[kind].level + units
     if fixed then fixed[kind] = fixed[kind] + units end
@@ -307,9 +460,11 @@ function calls.release(account, fixed)
 end
 
 function calls.fail(account, fixed)
+  land(account, call.taken)
   if account.openUntilMs > 0 then
     return { next = 'wait', waitMs = math.max(account.openUntilMs - now, rules.retryMs) }
   end
+  if account.search.concurrency > 0 and call.taken.takenMs > account.search.halvedMs then halve(account.search) end
   account.failures = account.failures + 1
   if account.failures >= rules.failuresToOpen then return { next = 'wait', waitMs = reopen(account) } end
   if now < account.probeUntilMs then return { next = 'wait', waitMs = rules.retryMs } end

@@ -1,12 +1,13 @@
 /** Lets requests through just under every limit of the accounts they belong to: the caller of `pace.lua`. */
 import { readFileSync } from 'node:fs';
 import type { Redis } from 'ioredis';
+import type { Start } from '../core/account.ts';
 import type { Credential } from '../core/credential.ts';
 import { type FixedRates, fixedRates } from '../core/fixed-limits.ts';
 import { spreadMs, type Taken } from '../core/pacing.ts';
 import { type PacingRules, pacingRules } from '../core/pacing-rules.ts';
 import type { ProviderLimits } from '../core/provider-limits.ts';
-import type { WaitReason } from '../core/reservation.ts';
+import type { Stated, WaitReason } from '../core/reservation.ts';
 import { type Holder, holderKeyOf } from './account-key.ts';
 import {
   type AccountStatus,
@@ -109,10 +110,15 @@ export function createPacer(redis: Redis, options: PacerOptions = {}): Pacer {
       const holder = holderOf(credential);
       const fixed = fixedRates(credential);
       const account = await accountOf(holder, model);
-      const answer = await run<Granted | Wait>(account, holder, { op: 'reserve', ...size, fixed });
+      const answer = await run<Granted | Wait>(account, holder, {
+        op: 'reserve',
+        ...size,
+        fixed,
+        stated: statedBy(credential),
+      });
       if (answer.go) return { ...answer, model, holder, account, fixed };
       // Those in the line have a time each; all others were told the same one.
-      const placed = answer.because === 'requests' || answer.because === 'tokens';
+      const placed = PLACED.includes(answer.because);
       if (answer.because === 'probe' || (placed && size.waiter !== undefined)) return answer;
       return { ...answer, waitMs: spreadMs(answer.waitMs, random()) };
     },
@@ -124,20 +130,13 @@ export function createPacer(redis: Redis, options: PacerOptions = {}): Pacer {
     async settled(reservation, { tokens, limits, organization }) {
       if (!reportOnce(reservation)) return;
       const { account, holder, model, taken, fixed } = reservation;
-      await run(account, holder, { op: 'settle', taken, tokens, limits, fixed });
+      const answer = { op: 'settle', taken, tokens, limits };
+      await run(account, holder, { ...answer, fixed });
       if (organization === null) return;
       await learn(holder, organization);
       const shared = await accountOf(holder, model);
       // The organisation's account learns it too. This reservation took nothing from it, which time 0 says.
-      if (shared !== account) {
-        await run(shared, holder, {
-          op: 'settle',
-          taken: { ...taken, takenMs: 0 },
-          tokens,
-          limits,
-          fixed: null,
-        });
-      }
+      if (shared !== account) await run(shared, holder, { ...answer, taken: { ...taken, takenMs: 0 } });
     },
     async refused(reservation, { retryAfterMs, limits }) {
       if (!reportOnce(reservation)) return;
@@ -147,8 +146,8 @@ export function createPacer(redis: Redis, options: PacerOptions = {}): Pacer {
     },
     async failed(reservation) {
       if (!reportOnce(reservation)) return { next: 'wait', waitMs: rules.retryMs };
-      const { account, holder, fixed } = reservation;
-      const call = { op: 'fail', fixed };
+      const { account, holder, taken, fixed } = reservation;
+      const call = { op: 'fail', taken, fixed };
       const answer = await run<{ next: 'probe' | 'wait'; waitMs: number }>(account, holder, call);
       return answer.next === 'probe' ? answer : { ...answer, waitMs: spreadMs(answer.waitMs, random()) };
     },
@@ -186,10 +185,23 @@ function createCalls(redis: Redis, rules: PacingRules, clockKey: string | undefi
     const holderKey = holderKeyOf(holder);
     // Who has limits of its own waits in a line of its own: nobody else must wait for them.
     const line = call.fixed ? `infill:line:${account}:${holderKey}` : `infill:line:${account}`;
-    const keys = [`infill:account:${account}`, line, `infill:fixed:${holderKey}`];
+    const keys = [`infill:account:${account}`, line, `infill:fixed:${holderKey}`, `infill:flight:${account}`];
     if (clockKey !== undefined) keys.push(clockKey);
-    return JSON.parse(String(await pace(redis, keys, [rulesJson, JSON.stringify(call, withoutNulls)])));
+    const told = { ...call, start: startOf(holder) };
+    return JSON.parse(String(await pace(redis, keys, [rulesJson, JSON.stringify(told, withoutNulls)])));
   };
+}
+
+/** Waits at whose end a place in the line counts. */
+const PLACED: readonly WaitReason[] = ['requests', 'tokens', 'in_flight'];
+
+/** OpenAI's lowest tier is known, and its first answer tells the rest. Of any other provider nothing is known. */
+function startOf({ baseUrl }: Holder): Start {
+  return URL.canParse(baseUrl) && new URL(baseUrl).hostname === 'api.openai.com' ? 'tier' : 'search';
+}
+
+function statedBy({ requestsPerMinute, tokensPerMinute }: Credential): Stated {
+  return { requests: requestsPerMinute !== null, tokens: tokensPerMinute !== null };
 }
 
 /** Only what tells accounts apart: a reservation must not carry the key about. */

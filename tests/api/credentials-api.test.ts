@@ -86,6 +86,13 @@ describe('a credential', () => {
     });
   });
 
+  test('may have no limit, so that nothing is guessed before its provider speaks', async () => {
+    const limits = { requestsPerMinute: 'unlimited', tokensPerMinute: 1_000 };
+    await put({ apiKey: KEY, ...limits });
+
+    expect((await system.call('GET', pathOf('acme'))).body).toMatchObject(limits);
+  });
+
   test.each(['a/b', 'with space', 'Zoë & 日本 😀', '../../etc', 'o\'neil"; --', '%2f'])(
     'may be of the tenant %j',
     async (tenant) => {
@@ -136,6 +143,7 @@ describe('a wrong credential is refused, nothing is stored, and the key is not r
     ['a key with a line break', { apiKey: 'planted-key\nx-evil: 1' }, 'apiKey'],
     ['a key that is no text', { apiKey: { is: 'planted-key-of-acme' } }, 'apiKey'],
     ['no weight at all', { apiKey: KEY, weight: 0 }, 'weight'],
+    ['a limit in words', { apiKey: KEY, tokensPerMinute: 'many' }, 'tokensPerMinute'],
     ['half a request a minute', { apiKey: KEY, requestsPerMinute: 0.5 }, 'requestsPerMinute'],
     ['a misspelt field', { apiKey: KEY, base_url: 'https://planted' }, 'base_url'],
     ['an address that is not https', { apiKey: KEY, baseUrl: 'http://planted.example/v1' }, 'baseUrl'],

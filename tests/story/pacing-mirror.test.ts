@@ -1,18 +1,11 @@
 /** What Redis does in Lua, the core says in TypeScript: here both take the same steps and must agree to the last bit. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { type Account, openAccount } from '../../src/core/account.ts';
 import { fail, probed } from '../../src/core/breaker.ts';
 import type { Credential } from '../../src/core/credential.ts';
 import { drawFixed, type Fixed, fixedRates, openFixed, refillFixed } from '../../src/core/fixed-limits.ts';
-import {
-  type Account,
-  giveBack,
-  openAccount,
-  refill,
-  refuse,
-  settle,
-  type Taken,
-} from '../../src/core/pacing.ts';
+import { giveBack, refill, refuse, settle, type Taken } from '../../src/core/pacing.ts';
 import { pacingRules } from '../../src/core/pacing-rules.ts';
 import type { ProviderLimits } from '../../src/core/provider-limits.ts';
 import { reserve } from '../../src/core/reservation.ts';
@@ -21,7 +14,7 @@ import { createPacer, type Reservation } from '../../src/pacing/pacer.ts';
 import { CLOCK, credentialOf, MODEL, NO_LIMITS, START_MS } from '../support/pacing.ts';
 import { useRedis } from '../support/redis.ts';
 
-const NOBODY = { requests: 0, tokens: 0 };
+const NOBODY = { requests: 0, tokens: 0, inFlight: 0 };
 const rules = pacingRules();
 
 const store = useRedis();
@@ -106,9 +99,11 @@ test('Lua and TypeScript agree on every answer and every number, whatever happen
     fc.asyncProperty(
       limit(6_000),
       limit(2_000_000),
+      fc.constantFrom('https://api.openai.com/v1', 'https://vllm.example.com/v1'),
       history,
-      async (requestsPerMinute, tokensPerMinute, history) => {
-        const credential = credentialOf(`key-${++accounts}`, { requestsPerMinute, tokensPerMinute });
+      async (requestsPerMinute, tokensPerMinute, baseUrl, history) => {
+        const limits = { requestsPerMinute, tokensPerMinute };
+        const credential = credentialOf(`key-${++accounts}`, { ...limits, baseUrl });
         const pacer = createPacer(store.redis, { rules, clockKey: CLOCK, random: () => 0 });
         const model = createModel(credential);
         const open: Reservation[] = [];
@@ -142,7 +137,7 @@ test('Lua and TypeScript agree on every answer and every number, whatever happen
               await pacer.released(reservation);
               model.release(nowMs, reservation.taken);
             } else {
-              expect(await pacer.failed(reservation)).toEqual(model.fail(nowMs));
+              expect(await pacer.failed(reservation)).toEqual(model.fail(nowMs, reservation.taken));
             }
           }
           expect(await stateIn(credential)).toEqual(model.state());
@@ -158,10 +153,26 @@ function createModel(credential: Credential) {
   const rates = fixedRates(credential);
   let account: Account | null = null;
   let fixed: Fixed | null = null;
+  /** By number of the request, when it is taken to be lost. */
+  const flights = new Map<number, number>();
+  const start = credential.baseUrl.includes('openai.com') ? 'tier' : 'search';
+  const stated = {
+    requests: credential.requestsPerMinute !== null,
+    tokens: credential.tokensPerMinute !== null,
+  };
 
   function at(nowMs: number): Account {
-    account = refill(account ?? openAccount(nowMs, rules), nowMs, rules);
+    if (account === null) flights.clear();
+    account = refill(account ?? openAccount(nowMs, rules, start), nowMs, rules);
     return account;
+  }
+  function inFlightAt(nowMs: number): number {
+    for (const [number, lostMs] of flights) if (lostMs <= nowMs) flights.delete(number);
+    return flights.size;
+  }
+  function land(nowMs: number, taken: Taken): void {
+    const { bornMs, search } = at(nowMs);
+    if (search.concurrency > 0 && taken.takenMs >= bornMs) flights.delete(taken.requestsTaken);
   }
   function fixedAt(nowMs: number): Fixed | null {
     fixed = rates && { rates, levels: refillFixed(fixed?.levels ?? openFixed(nowMs, rates), nowMs, rates) };
@@ -177,24 +188,33 @@ function createModel(credential: Credential) {
 
   return {
     reserve(nowMs: number, size: { inputs: number; bytes: number }) {
-      const decided = reserve(at(nowMs), fixedAt(nowMs), size, NOBODY, nowMs, rules);
+      const ahead = { ...NOBODY, inFlight: at(nowMs).search.concurrency > 0 ? inFlightAt(nowMs) : 0 };
+      const decided = reserve(at(nowMs), fixedAt(nowMs), size, ahead, nowMs, rules, stated);
       ({ account, fixed } = decided);
+      if (decided.answer.go && account.search.concurrency > 0) {
+        const { requestsTaken, sendMs } = decided.answer.taken;
+        flights.set(requestsTaken, sendMs + rules.search.flightMsMax);
+      }
       return decided.answer;
     },
     settle(nowMs: number, taken: Taken, tokens: number | null, limits: ProviderLimits) {
+      land(nowMs, taken);
       account = settle(at(nowMs), taken, { tokens, limits }, rules);
       correct(nowMs, taken, 0, tokens === null ? 0 : tokens - taken.tokens);
     },
     refuse(nowMs: number, taken: Taken, retryAfterMs: number, limits: ProviderLimits) {
+      land(nowMs, taken);
       account = refuse(at(nowMs), taken, { retryAfterMs, limits }, rules);
       fixedAt(nowMs);
     },
     release(nowMs: number, taken: Taken) {
+      land(nowMs, taken);
       account = giveBack(at(nowMs), taken);
       correct(nowMs, taken, -1, -taken.tokens);
     },
-    fail(nowMs: number) {
-      const { account: next, fixed: drawn, ...answer } = fail(at(nowMs), fixedAt(nowMs), nowMs, rules);
+    fail(nowMs: number, taken: Taken) {
+      land(nowMs, taken);
+      const { account: next, fixed: drawn, ...answer } = fail(at(nowMs), fixedAt(nowMs), taken, nowMs, rules);
       account = next;
       fixed = drawn;
       return answer;
@@ -214,7 +234,7 @@ function createModel(credential: Credential) {
 
 async function stateIn(credential: Credential) {
   const fields = await store.redis.hgetall(`infill:account:${accountKeyOf(credential, MODEL, null)}`);
-  const account: Record<string, unknown> = { requests: {}, tokens: {} };
+  const account: Record<string, unknown> = { requests: {}, tokens: {}, search: {} };
   for (const [name, value] of Object.entries(fields)) {
     const [kind = '', field] = name.split('.');
     if (field === undefined) account[name] = Number(value);

@@ -65,18 +65,27 @@ test('a fixed limit of tokens is never exceeded in any minute', async () => {
   expect(world.busiestMinute().tokens).toBeLessThanOrEqual(60_000);
 });
 
-test('a provider that tells nothing of its limits is felt out, at the price of few refusals', async () => {
-  const world = await simulate({
-    requestsLimit: 300,
-    tokensLimit: 1_000_000,
-    callers: 16,
-    minutes: 10,
-    silent: true,
-    tokens: [10, 20],
-  });
+describe.each([
+  { perMinute: 300, burstSeconds: 1 },
+  { perMinute: 300, burstSeconds: 60 },
+  { perMinute: 1_500, burstSeconds: 2 },
+  { perMinute: 1_500, burstSeconds: 60 },
+])('$perMinute requests a minute, a burst of $burstSeconds s, and not a word about it', (hidden) => {
+  test.each(['told', 'untold'])('are found: 90%% used after 30 s, 2%% refused, the wait %s', async (wait) => {
+    const world = await simulate({
+      requestsLimit: hidden.perMinute,
+      tokensLimit: 1e9,
+      callers: 16,
+      minutes: 2,
+      silent: true,
+      waitUntold: wait === 'untold',
+      burstSeconds: hidden.burstSeconds,
+      tokens: [500, 3_000],
+    });
 
-  expect(world.refusedShare()).toBeLessThanOrEqual(0.05);
-  expect(world.utilisation('requests')).toBeGreaterThanOrEqual(0.9);
+    expect(world.rateAfter(30_000) / hidden.perMinute).toBeGreaterThanOrEqual(0.9);
+    expect(world.refusedShare(30_000)).toBeLessThanOrEqual(0.02);
+  });
 });
 
 type Options = {
@@ -90,6 +99,10 @@ type Options = {
   fixed?: { requestsPerMinute: number | null; tokensPerMinute: number | null };
   /** The provider's answers carry no `x-ratelimit` headers. */
   silent?: boolean;
+  /** Nor do its refusals say when to come again. */
+  waitUntold?: boolean;
+  /** Seconds' worth of the limit that may be used at once; 60 if not given. */
+  burstSeconds?: number;
 };
 type Call = { atMs: number; tokens: number; refused: boolean };
 
@@ -104,14 +117,16 @@ async function simulate(options: Options) {
   const waits: number[] = [];
   let nowMs = START_MS;
   const at = (atMs: number, run: () => Promise<void>) => events.push({ atMs: Math.round(atMs), run });
-  const provider = createProvider(requestsLimit, tokensLimit, START_MS);
+  const provider = createProvider(requestsLimit, tokensLimit, START_MS, options.burstSeconds);
 
   /** One caller's next piece of work, that it asks for until it may go. */
   function work(caller: number, sequence: number): void {
     const cost = Math.round(between(...tokens));
     // Texts differ in how many bytes a token has, by 40% either way.
     const bytes = Math.round(cost * 4.4 * between(0.6, 1.4));
-    const credential = options.fixed ? credentialOf('key', options.fixed) : credentialOf(`key-${caller % 2}`);
+    const credential = options.fixed
+      ? credentialOf('key', options.fixed)
+      : credentialOf(`key-${caller % 2}`, options.silent ? { baseUrl: 'https://vllm.example.com/v1' } : {});
     const beganMs = nowMs;
     const ask = async () => {
       const pacer = pacers[Math.floor(random() * 3)] as Pacer;
@@ -139,7 +154,8 @@ async function simulate(options: Options) {
     const limits = options.silent ? NO_LIMITS : answer.limits;
     calls.push({ atMs: nowMs - START_MS, tokens: cost, refused });
     at(nowMs + between(100, 600), async () => {
-      if (refused) await pacer.refused(reservation, { retryAfterMs, limits });
+      const asked = options.waitUntold ? null : retryAfterMs;
+      if (refused) await pacer.refused(reservation, { retryAfterMs: asked, limits });
       else await pacer.settled(reservation, { tokens: cost, limits, organization: 'org-1' });
       work(caller, sequence + 1);
     });
@@ -164,7 +180,6 @@ function figures(
   limits: { requests: number; tokens: number },
   minutes: number,
 ) {
-  const settled = calls.filter(({ atMs }) => atMs > 10_000);
   const served = calls.filter(({ refused }) => !refused);
   return {
     /** Of all that the provider would have allowed: a full bucket, and what flowed into it. */
@@ -172,7 +187,13 @@ function figures(
       const used = served.reduce((sum, call) => sum + (kind === 'requests' ? 1 : call.tokens), 0);
       return used / (limits[kind] * (1 + minutes));
     },
-    refusedShare: () => settled.filter(({ refused }) => refused).length / settled.length,
+    refusedShare(fromMs = 10_000) {
+      const late = calls.filter(({ atMs }) => atMs > fromMs);
+      return late.filter(({ refused }) => refused).length / late.length;
+    },
+    /** Requests a minute that were served after so long. */
+    rateAfter: (fromMs: number) =>
+      served.filter(({ atMs }) => atMs > fromMs).length / (minutes - fromMs / 60_000),
     longestWaitMs: () => Math.max(...waits),
     busiestMinute() {
       const minutes = calls.map(({ atMs }) =>
@@ -188,12 +209,13 @@ function figures(
 }
 
 /** Continuously refilled buckets, as OpenAI's are inferred to be. */
-function createProvider(requestsLimit: number, tokensLimit: number, startMs: number) {
-  let [requests, tokens, atMs] = [requestsLimit, tokensLimit, startMs];
+function createProvider(requestsLimit: number, tokensLimit: number, startMs: number, burstSeconds = 60) {
+  const burst = Math.max(1, (requestsLimit * burstSeconds) / 60);
+  let [requests, tokens, atMs] = [burst, tokensLimit, startMs];
   return {
     answer(nowMs: number, cost: number) {
       const minutes = (nowMs - atMs) / 60_000;
-      requests = Math.min(requestsLimit, requests + minutes * requestsLimit);
+      requests = Math.min(burst, requests + minutes * requestsLimit);
       tokens = Math.min(tokensLimit, tokens + minutes * tokensLimit);
       atMs = nowMs;
       const missing = Math.max((1 - requests) / requestsLimit, (cost - tokens) / tokensLimit);

@@ -1,5 +1,6 @@
+import { type Account, openAccount } from '../../src/core/account.ts';
 import type { Credential } from '../../src/core/credential.ts';
-import { type Account, openAccount, settle, type Taken } from '../../src/core/pacing.ts';
+import { settle, type Taken } from '../../src/core/pacing.ts';
 import { pacingRules } from '../../src/core/pacing-rules.ts';
 import type { ProviderLimits } from '../../src/core/provider-limits.ts';
 
@@ -24,7 +25,7 @@ export const NO_LIMITS: ProviderLimits = {
 export function credentialOf(fingerprint: string, changes: Partial<Credential> = {}): Credential {
   return {
     apiKey: `sk-secret-${fingerprint}`,
-    baseUrl: 'https://api.example.com/v1',
+    baseUrl: 'https://api.openai.com/v1',
     hasOwnEndpoint: false,
     organization: null,
     fingerprint,
@@ -49,13 +50,14 @@ export function accountOf(
     tokensLimit,
     tokensRemaining: tokensLimit,
   };
-  const taken = { takenMs: 0, bytes: 0, tokens: 0, requestsTaken: 0, tokensTaken: 0 };
-  return { ...settle(openAccount(0, rules), taken, { tokens: null, limits }, rules), ...changes };
+  const taken = { takenMs: 0, sendMs: 0, bytes: 0, tokens: 0, requestsTaken: 0, tokensTaken: 0 };
+  return { ...settle(openAccount(0, rules, 'tier'), taken, { tokens: null, limits }, rules), ...changes };
 }
 
 export function takenAt(takenMs: number, account: Account, tokens = 100): Taken {
   return {
     takenMs,
+    sendMs: takenMs,
     bytes: tokens * 3,
     tokens,
     requestsTaken: account.requests.taken,

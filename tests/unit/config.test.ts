@@ -43,6 +43,21 @@ describe('a configuration', () => {
     });
   });
 
+  test("reads the limits of the platform's key as numbers or as unlimited, and as nothing else", () => {
+    const limits = { OPENAI_REQUESTS_PER_MINUTE: '600', OPENAI_TOKENS_PER_MINUTE: 'unlimited' };
+
+    expect(parseConfig({ ...GOOD, ...limits }).keys.platformLimits).toEqual({
+      requestsPerMinute: 600,
+      tokensPerMinute: 'unlimited',
+    });
+    expect(
+      mistakesOf({ ...GOOD, OPENAI_REQUESTS_PER_MINUTE: 'many', OPENAI_TOKENS_PER_MINUTE: '0' }),
+    ).toEqual([
+      'OPENAI_REQUESTS_PER_MINUTE: expected a whole number from 1 to 10000000, or unlimited',
+      'OPENAI_TOKENS_PER_MINUTE: expected a whole number from 1 to 1000000000, or unlimited',
+    ]);
+  });
+
   test('names everything that is missing at once, and what it is for', () => {
     const mistakes = mistakesOf({});
 

@@ -1,14 +1,16 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { type Account, openAccount } from '../../src/core/account.ts';
 import { fail, passGate, probed } from '../../src/core/breaker.ts';
 import { fixedRates, openFixed } from '../../src/core/fixed-limits.ts';
-import { type Account, openAccount, settle } from '../../src/core/pacing.ts';
+import { settle } from '../../src/core/pacing.ts';
 import { NO_LIMITS, rules, takenAt } from '../support/pacing.ts';
 
 describe('the breaker', () => {
   function failing(times: number, nowMs = 0): Account {
-    let account = openAccount(0, rules);
-    for (let time = 0; time < times; time++) account = fail(account, null, nowMs, rules).account;
+    let account = openAccount(0, rules, 'tier');
+    for (let time = 0; time < times; time++)
+      account = fail(account, null, { takenMs: 0 }, nowMs, rules).account;
     return account;
   }
 
@@ -19,7 +21,7 @@ describe('the breaker', () => {
 
   test('a success in between begins the count anew', () => {
     const settled = settle(failing(4), takenAt(0, failing(4)), { tokens: 1, limits: NO_LIMITS }, rules);
-    expect(passGate(fail(settled, null, 0, rules).account, null, 0, rules).gate).toBeNull();
+    expect(passGate(fail(settled, null, { takenMs: 0 }, 0, rules).account, null, 0, rules).gate).toBeNull();
   });
 
   test('stays open twice as long after each bad probe, at most 5 minutes', () => {
@@ -50,8 +52,8 @@ describe('the breaker', () => {
     const before = failing(1);
     const idle = { ...before, probeUntilMs: 0 };
 
-    const atOnce = fail(idle, { rates, levels }, 0, rules);
-    const later = fail(idle, { rates, levels: { ...levels, requests: 0 } }, 0, rules);
+    const atOnce = fail(idle, { rates, levels }, { takenMs: 0 }, 0, rules);
+    const later = fail(idle, { rates, levels: { ...levels, requests: 0 } }, { takenMs: 0 }, 0, rules);
 
     expect(atOnce).toMatchObject({ next: 'probe', waitMs: 0 });
     expect(atOnce.account).toMatchObject({
@@ -74,7 +76,7 @@ describe('the breaker', () => {
     const events = fc.array(fc.tuple(fc.integer({ min: 0, max: 40_000 }), event), { maxLength: 100 });
     fc.assert(
       fc.property(events, (steps) => {
-        let account = openAccount(0, rules);
+        let account = openAccount(0, rules, 'tier');
         let nowMs = 0;
         let probingSinceMs: number | null = null;
         for (const [elapsedMs, what] of steps) {
@@ -85,7 +87,7 @@ describe('the breaker', () => {
             account = passed.account;
             told = passed.gate?.because === 'probe';
           } else if (what === 'fail') {
-            const failed = fail(account, null, nowMs, rules);
+            const failed = fail(account, null, { takenMs: 0 }, nowMs, rules);
             account = failed.account;
             told = failed.next === 'probe';
             // Opening calls off the probe of a closed breaker: nobody needs its answer any more.

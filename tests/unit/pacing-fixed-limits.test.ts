@@ -6,7 +6,7 @@ import { refill } from '../../src/core/pacing.ts';
 import { reserve } from '../../src/core/reservation.ts';
 import { accountOf, MINUTE_MS, rules } from '../support/pacing.ts';
 
-const NOBODY = { requests: 0, tokens: 0 };
+const NOBODY = { requests: 0, tokens: 0, inFlight: 0 };
 
 describe('fixed limits', () => {
   const asks = fc.array(
@@ -71,7 +71,7 @@ describe('fixed limits', () => {
         nowMs += decided.answer.waitMs;
       }
       if (!fails) continue;
-      const failed = fail(account, fixed, nowMs, rules);
+      const failed = fail(account, fixed, { takenMs: 0 }, nowMs, rules);
       sent.push({ atMs: nowMs + failed.waitMs, tokens: 1 });
       account = probed(failed.account, true, nowMs, rules).account;
       fixed = failed.fixed ?? fixed;

@@ -1,10 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { capacityOf, openAccount, refill, refuse, settle, take } from '../../src/core/pacing.ts';
+import { openAccount } from '../../src/core/account.ts';
+import { capacityOf, refill, refuse, settle, take } from '../../src/core/pacing.ts';
 import { reserve } from '../../src/core/reservation.ts';
 import { accountOf, drained, MINUTE_MS, NO_LIMITS, rules, takenAt } from '../support/pacing.ts';
 
-const NOBODY = { requests: 0, tokens: 0 };
+const NOBODY = { requests: 0, tokens: 0, inFlight: 0 };
 const limit = fc.integer({ min: 1, max: 10_000_000 });
 
 describe('limits', () => {
@@ -81,7 +82,7 @@ describe('limits', () => {
   });
 
   test('a provider that tells no limits is asked for more as long as it refuses nothing', () => {
-    let account = openAccount(0, rules);
+    let account = openAccount(0, rules, 'tier');
     for (let minute = 1; minute <= 3; minute++) account = refill(drained(account), minute * MINUTE_MS, rules);
 
     expect(account.requests.perMinute).toBeCloseTo(1_500 * (1 + 3 * 0.6));
@@ -120,7 +121,7 @@ describe('a refusal', () => {
   });
 
   test('that tells the limit for the first time sets the rate instead of cutting it', () => {
-    const account = openAccount(0, rules);
+    const account = openAccount(0, rules, 'tier');
     const limits = { ...NO_LIMITS, requestsLimit: 60, requestsRemaining: 0 };
     const refused = refuse(account, takenAt(0, account), { retryAfterMs: 1_000, limits }, rules);
 

@@ -13,7 +13,7 @@ import {
 import { reserve } from '../../src/core/reservation.ts';
 import { accountOf, MINUTE_MS, NO_LIMITS, rules, takenAt } from '../support/pacing.ts';
 
-const NOBODY = { requests: 0, tokens: 0 };
+const NOBODY = { requests: 0, tokens: 0, inFlight: 0 };
 const limit = fc.integer({ min: 1, max: 10_000_000 });
 const size = fc.record({
   inputs: fc.integer({ min: 1, max: 2_048 }),
@@ -76,7 +76,7 @@ describe('reserve', () => {
   test('who would wait over a second is told to come a little before its turn', () => {
     const empty = { ...accountOf(60, 1_000_000).requests, level: 0 };
     const account = accountOf(60, 1_000_000, { requests: empty });
-    const ahead = { requests: 9, tokens: 900 };
+    const ahead = { requests: 9, tokens: 900, inFlight: 0 };
     const turnMs = Math.ceil((10 / 58.8) * MINUTE_MS);
 
     const { answer } = reserve(account, null, { inputs: 1, bytes: 300 }, ahead, 0, rules);
