@@ -130,7 +130,7 @@ const VARIABLES = {
   VECTOR_CACHE_SIZE: wholeNumber(0, 1_000_000)
     .default(5_000)
     .describe(
-      'Vectors kept in Redis for an hour, so that a run pays once for an equal text of a tenant. 0: none. 1,536 dimensions are 6 KiB.',
+      'Vectors kept in Redis for an hour when they could not be written, or belong to a dry run, so that a run pays once for an equal text of a tenant. 0: none, and an equal text is paid for again. 1,536 dimensions are 6 KiB.',
     ),
   WEBHOOK_URL: url('https?', 'a URL such as https://example.org/infill')
     .optional()

@@ -20,7 +20,7 @@ import { createLog, type Log } from './log.ts';
 import { createOpenAiEmbedder } from './openai/embedder.ts';
 import { countTokens, truncateToTokens } from './openai/tokens.ts';
 import { createPacer } from './pacing/pacer.ts';
-import { createVectorCache } from './pacing/vector-cache.ts';
+import { createPaidTexts } from './pacing/paid-texts.ts';
 import { ANNOUNCE_EVERY_MS, announceSlots } from './pacing/worker-slots.ts';
 import { closeQueues, openQueues } from './queue/enqueue.ts';
 import { type Closeable, onSignals } from './shutdown.ts';
@@ -137,7 +137,7 @@ function wire(
     gate: createGate({ db, writes, replicationLagMaxMs: config.replicationLagMaxMs }),
     announcesEnds: config.webhook !== null,
     pacer: createPacer(redis, { rules: { ...pacingRules(config.pacing.startFraction), ...config.breaker } }),
-    vectors: createVectorCache(redis, config.vectorCacheSize),
+    paidTexts: createPaidTexts(redis, config.vectorCacheSize),
     keyGate: new KeyGate(),
     longWaits: new LongWaits(),
     tokenizer: { countTokens, truncateToTokens },

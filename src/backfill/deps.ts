@@ -4,7 +4,7 @@ import type { CheckedTarget, TargetState } from '../db/catalog.ts';
 import type { Db } from '../db/client.ts';
 import type { Embedder } from '../openai/embedder.ts';
 import type { Pacer } from '../pacing/pacer.ts';
-import type { VectorCache } from '../pacing/vector-cache.ts';
+import type { PaidTexts } from '../pacing/paid-texts.ts';
 import type { Queues } from '../queue/enqueue.ts';
 import type { CarefulWrites } from './careful-writes.ts';
 import type { KeyGate } from './key-gate.ts';
@@ -47,7 +47,7 @@ export type BatchDeps = PlanDeps & {
   readonly keyGate: KeyGate;
   readonly longWaits: LongWaits;
   readonly writes: CarefulWrites;
-  readonly vectors: VectorCache;
+  readonly paidTexts: PaidTexts;
   readonly tokenizer: Tokenizer;
 };
 

@@ -5,6 +5,7 @@ import { EmbedError, PROVIDER_MESSAGE_LENGTH_MAX, quarantineCode } from '../core
 import { OPENAI_LIMITS } from '../core/limits.ts';
 import { inputsMaxForAttempt, packRequests, type UniqueInput, uniqueInputs } from '../core/packing.ts';
 import { bisect, CONTROL_TEXT, type Refused } from '../core/splitting.ts';
+import { readPaidVectors } from '../db/paid-vectors.ts';
 import { quarantineRows } from '../db/quarantine.ts';
 import { type BatchPart, NOTHING, recordPart } from '../db/run-batches.ts';
 import { keepGeneration } from '../db/run-tenants.ts';
@@ -17,7 +18,7 @@ import {
 } from '../db/target-writes.ts';
 import type { EmbedAnswer } from '../openai/embedder.ts';
 import { holderKeyOf } from '../pacing/account-key.ts';
-import type { CacheScope } from '../pacing/vector-cache.ts';
+import type { PaidScope } from '../pacing/paid-texts.ts';
 import { BatchCalls, RunStopped } from './batch-calls.ts';
 import { type BatchContext, currentRun } from './batch-context.ts';
 import type { BatchDeps } from './deps.ts';
@@ -133,9 +134,11 @@ class BatchWork {
 
   /** Writes the rows whose text this run has paid for before. Returns the inputs that are still to be sent. */
   async writeCached(inputs: readonly FittedInput[]): Promise<readonly FittedInput[]> {
-    const found = await this.#deps.vectors.find(
+    const { batch, target } = this.#context;
+    const found = await this.#deps.paidTexts.find(
       this.#scope,
       inputs.map((input) => input.textHash),
+      (rowIds) => readPaidVectors(this.#deps.db, target, batch.tenantId, rowIds),
     );
     const paid = inputs.filter((input) => found.has(input.textHash));
     if (paid.length === 0) return inputs;
@@ -150,13 +153,24 @@ class BatchWork {
   async #onAnswer(part: readonly FittedInput[], answer: EmbedAnswer): Promise<void> {
     const vectors = new Map<string, Float32Array>();
     for (const [index, vector] of answer.vectors.entries()) vectors.set(part[index]?.textHash ?? '', vector);
-    // Beside the write: what cannot be written is not to be paid for again, and Redis may be the one that is away.
-    const kept = this.#deps.vectors.keep(this.#scope, vectors);
-    await this.#write(part, answer.vectors, answer.tokens);
-    await kept;
+    const { paidTexts } = this.#deps;
+    try {
+      await this.#write(part, answer.vectors, answer.tokens);
+    } catch (error) {
+      // What cannot be written is not to be paid for again. Nobody waits for it: Redis may be away as well.
+      void paidTexts.keep(this.#scope, vectors);
+      throw error;
+    }
+    // A dry run leaves no row that the vector could be read from.
+    if (this.#context.run.dryRun) await paidTexts.keep(this.#scope, vectors);
+    else
+      await paidTexts.wrote(
+        this.#scope,
+        part.flatMap(({ textHash, rowIds: [rowId] }) => (rowId === undefined ? [] : [{ textHash, rowId }])),
+      );
   }
 
-  get #scope(): CacheScope {
+  get #scope(): PaidScope {
     const { batch, target } = this.#context;
     const { model, dimensions } = target;
     return { runId: batch.runId, tenantId: batch.tenantId, target: target.name, model, dimensions };

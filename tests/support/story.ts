@@ -1,4 +1,5 @@
 /** The story's functions in this process: a real database, real queues that nobody works on, and a provider in memory. */
+
 import { Redis } from 'ioredis';
 import postgres from 'postgres';
 import { CarefulWrites } from '../../src/backfill/careful-writes.ts';
@@ -12,6 +13,7 @@ import { openDatabase } from '../../src/db/client.ts';
 import { createInspector } from '../../src/db/inspector.ts';
 import type { Embedder } from '../../src/openai/embedder.ts';
 import type { Pacer } from '../../src/pacing/pacer.ts';
+import { createPaidTexts } from '../../src/pacing/paid-texts.ts';
 import { closeQueues, openQueues, type Queues } from '../../src/queue/enqueue.ts';
 import { type Hooks, hookedDb } from './hooked-db.ts';
 import { createTestDatabase, createTestRedis } from './services.ts';
@@ -55,7 +57,7 @@ export async function openStory() {
     keyGate: new KeyGate(),
     longWaits: new LongWaits(),
     writes: new CarefulWrites(),
-    vectors: { find: async () => new Map(), keep: async () => undefined },
+    paidTexts: createPaidTexts(redis, 0),
     tokenizer: { countTokens: () => 1, truncateToTokens: (text) => text },
   };
 

@@ -1,0 +1,25 @@
+import { sql } from 'drizzle-orm';
+import type { CheckedTarget } from './catalog.ts';
+import type { Db } from './client.ts';
+import { asId, belongsTo, embeddingOf, idOf, tableOf, textHashOf } from './target-sql.ts';
+
+/**
+ * Reads the vectors of a tenant's rows, by the hash of the text that each row has by now. Rows that are gone, of another tenant, or
+ * without a vector are left out.
+ */
+export async function readPaidVectors(
+  db: Db,
+  target: CheckedTarget,
+  tenantId: string,
+  rowIds: readonly string[],
+): Promise<ReadonlyMap<string, Float32Array>> {
+  const ids = sql.join(
+    rowIds.map((rowId) => asId(target, rowId)),
+    sql`, `,
+  );
+  const rows = await db.execute<{ textHash: string; vector: string }>(sql`
+    SELECT ${textHashOf(target)} AS "textHash", ${embeddingOf(target)}::text AS "vector"
+      FROM ${tableOf(target)}
+     WHERE ${idOf(target)} IN (${ids}) AND ${belongsTo(target, tenantId)} AND ${embeddingOf(target)} IS NOT NULL`);
+  return new Map(rows.map(({ textHash, vector }) => [textHash, Float32Array.from(JSON.parse(vector))]));
+}
