@@ -11,6 +11,7 @@ import { memory } from './memory.ts';
 import { few, large, scale, tenants } from './scale.ts';
 import { storm } from './storm.ts';
 import { throughput } from './throughput.ts';
+import { untold } from './untold.ts';
 import { versus } from './versus.ts';
 import { writes } from './writes.ts';
 
@@ -20,6 +21,7 @@ const BENCHES: Readonly<Record<string, () => Promise<void>>> = {
   memory,
   fairness,
   storm,
+  untold,
   scale,
   versus,
 };

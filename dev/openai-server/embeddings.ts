@@ -6,7 +6,7 @@ import type { Encoder } from './encoders.ts';
 import * as errors from './errors.ts';
 import { type Faults, IMMEDIATE } from './faults.ts';
 import type { Ledger, LedgerEntry } from './ledger.ts';
-import { formatDuration, limitHeaders, type Refusal } from './limits.ts';
+import { type Buckets, formatDuration, limitHeaders, type Refusal } from './limits.ts';
 import { errorReply, pause, type Reply, retryHeaders, send } from './reply.ts';
 import type { FaultAction, Latency, Poison } from './settings.ts';
 import type { CountTokens } from './tokens.ts';
@@ -18,6 +18,7 @@ export type EmbeddingsDeps = {
   readonly ledger: Ledger;
   readonly encoder: Encoder;
   readonly countTokens: CountTokens;
+  readonly tellsLimits: boolean;
   /** Asked at every call: both may change while the server runs. */
   readonly latency: () => Latency;
   readonly poison: () => readonly Poison[];
@@ -76,14 +77,14 @@ async function decide(
   await pause(res, delayMs);
   if (action && IMMEDIATE.has(action.kind)) {
     const buckets = account && deps.accounts.spendFailed(account, model ?? '');
-    return faultReply(action, buckets ? limitHeaders(buckets) : {});
+    return faultReply(action, buckets ? headersOf(deps, buckets) : {});
   }
 
   const keyError = errorOfKey(account, entry);
   if (keyError || account === null) return errorReply(keyError ?? errors.missingKey());
   const shape = readRequest(parsed, deps.encoder.dimensionsMax);
   if ('error' in shape) {
-    return errorReply(shape.error, limitHeaders(deps.accounts.spendFailed(account, model ?? '')));
+    return errorReply(shape.error, headersOf(deps, deps.accounts.spendFailed(account, model ?? '')));
   }
   const { request } = shape;
   entry.dimensions = request.dimensions;
@@ -92,7 +93,8 @@ async function decide(
   entry.tokens = total;
 
   const { after, refusal } = deps.accounts.spend(account, request.model, total);
-  const headers = limitHeaders(after);
+  const headers = headersOf(deps, after);
+  if (refusal && !deps.tellsLimits) return errorReply(errors.errorOfStatus(429));
   if (refusal) return limitReply(refusal, account, request.model, headers);
   const contentError = errorOfContent(request.texts, tokens, deps.poison());
   if (contentError) return errorReply(contentError, headers);
@@ -129,6 +131,10 @@ export function errorOfKey(
       }
       return null;
   }
+}
+
+function headersOf({ tellsLimits }: EmbeddingsDeps, buckets: Buckets): Record<string, string> {
+  return tellsLimits ? limitHeaders(buckets) : {};
 }
 
 function limitReply(

@@ -30,6 +30,7 @@ export type OpenAiServerOptions = {
   readonly defaultLimits?: Limits | undefined;
   readonly faults?: readonly Fault[] | undefined;
   readonly poison?: readonly Poison[] | undefined;
+  readonly tellsLimits?: boolean | undefined;
   readonly latency?: Latency | undefined;
   readonly outage?: Outage | undefined;
   /** False keeps hashes in place of the texts, for big benches. */
@@ -68,6 +69,7 @@ export async function startOpenAiServer(options: OpenAiServerOptions = {}): Prom
     ledger: new Ledger(options.ledgerTexts ?? true, now),
     encoder: options.encoder === 'use' ? useEncoder() : hashEncoder,
     countTokens: options.tokens === 'exact' ? await loadExactTokens() : estimateTokens,
+    tellsLimits: options.tellsLimits ?? true,
     latency: () => latency,
     poison: () => poison,
   };

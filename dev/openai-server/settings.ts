@@ -137,6 +137,8 @@ export const ServerConfig = z.strictObject({
   keys: z.array(KeyConfig).optional(),
   /** For organisations that have none of their own. */
   defaultLimits: Limits.optional(),
+  /** False: no headers about limits, and refusals that name neither a limit nor a time. True by default. */
+  tellsLimits: z.boolean().optional(),
   faults: z.array(FaultRule).optional(),
   poison: z.array(Poison).optional(),
   latency: Latency.optional(),
