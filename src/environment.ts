@@ -1,7 +1,8 @@
 /** The environment variables that Infill reads: their types, defaults and descriptions. */
 import { z } from 'zod';
 import { plainDecimal, plainWholeNumber } from './core/plain-number.ts';
-import { isPostgresUrl, isRedisUrl } from './core/service-url.ts';
+import { PostgresAddressError, parsePostgresAddress } from './core/postgres-address.ts';
+import { isRedisUrl } from './core/service-url.ts';
 import { REQUESTS_PER_MINUTE_MAX, TOKENS_PER_MINUTE_MAX } from './core/target.ts';
 
 /** `isReadable` says whether whoever connects can take it apart: what cannot be would be found out later, one at a time. */
@@ -9,6 +10,17 @@ function url(protocols: string, expected: string, isReadable = (text: string) =>
   const pattern = new RegExp(`^(${protocols})://.+`);
   const isUsable = (text: string) => pattern.test(text) && isReadable(text);
   return z.string().refine(isUsable, { error: `expected ${expected}` });
+}
+
+function postgresUrl() {
+  return z.string().superRefine((text, context) => {
+    try {
+      parsePostgresAddress(text);
+    } catch (error) {
+      if (!(error instanceof PostgresAddressError)) throw error;
+      context.addIssue({ code: 'custom', message: error.message });
+    }
+  });
 }
 
 function wholeNumber(min: number, max: number) {
@@ -40,11 +52,9 @@ const secret = z.string().refine((value) => value.length >= SECRET_LENGTH_MIN &&
 });
 
 const VARIABLES = {
-  DATABASE_URL: url(
-    'postgres|postgresql',
-    'a URL such as postgres://user:password@host:5432/database',
-    isPostgresUrl,
-  ).describe('PostgreSQL with pgvector: holds the tables of the targets and the schema `infill`.'),
+  DATABASE_URL: postgresUrl().describe(
+    'PostgreSQL with pgvector: holds the tables of the targets and the schema `infill`.',
+  ),
   REDIS_URL: url('redis|rediss', 'a URL such as redis://host:6379', isRedisUrl).describe(
     'Redis for BullMQ, with `maxmemory-policy noeviction`.',
   ),

@@ -1,8 +1,11 @@
-import { Socket } from 'node:net';
+import { readFileSync } from 'node:fs';
+import { isIP, Socket } from 'node:net';
+import { type ConnectionOptions, checkServerIdentity, type PeerCertificate } from 'node:tls';
 import type { ExtractTablesWithRelations } from 'drizzle-orm';
 import type { PgDatabase } from 'drizzle-orm/pg-core';
 import { drizzle, type PostgresJsQueryResultHKT } from 'drizzle-orm/postgres-js';
 import postgres from 'postgres';
+import { type PostgresAddress, parsePostgresAddress } from '../core/postgres-address.ts';
 import { ARRAY_TYPES } from './array-types.ts';
 import { withSafeTransactions } from './transactions.ts';
 
@@ -37,23 +40,38 @@ const BOUNDS_MS = {
   idle_in_transaction_session_timeout: 10_000,
 } as const;
 
-const CONNECT_SECONDS_MAX = 5;
+const CONNECT_SECONDS = 5;
 const CLOSE_SECONDS_MAX = 5;
 /** Longest pause between attempts to reconnect, in seconds: an outage ends for us at most this long after it ended. */
 const RECONNECT_SECONDS_MAX = 1;
 
-/** Opens a pool; connects on first use, so that a process starts while Postgres is still coming up. */
+/**
+ * Opens a pool; connects on first use, so that a process starts while Postgres is still coming up.
+ *
+ * @throws {PostgresAddressError} if the URL cannot be used
+ * @throws {Error} if a certificate that it names cannot be read
+ */
 export function openDatabase(url: string, options: DatabaseOptions): Database {
-  const client = postgres(url, {
+  const address = parsePostgresAddress(url);
+  // Not the URL itself: postgres.js would read it in its own way, and send what it does not know to the server.
+  const client = postgres({
+    host: address.hosts?.map(({ host }) => host),
+    port: address.hosts?.map(({ port }) => port),
+    path: address.socketPath,
+    user: address.user,
+    pass: address.password,
+    database: address.database,
+    ssl: tlsOf(address),
     max: options.connectionsMax,
-    connect_timeout: CONNECT_SECONDS_MAX,
+    connect_timeout: address.connectSeconds ?? CONNECT_SECONDS,
     idle_timeout: 60,
     backoff: (retries: number) => Math.min(0.05 * 2 ** retries, RECONNECT_SECONDS_MAX),
     onnotice: () => undefined,
     fetch_types: false,
     types: ARRAY_TYPES,
     connection: {
-      application_name: options.applicationName,
+      application_name: address.applicationName ?? options.applicationName,
+      ...(address.options === undefined ? {} : { options: address.options }),
       ...(options.unbounded ? {} : BOUNDS_MS),
     },
     socket: openSocket,
@@ -66,6 +84,36 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
 }
 
 /**
+ * What each `sslmode` means, as in libpq, but that `allow` is the same as `prefer`. Without `sslrootcert` the two modes
+ * that verify trust the certificate authorities that Node trusts.
+ */
+function tlsOf({ ssl, hosts, socketPath }: PostgresAddress): false | 'prefer' | ConnectionOptions {
+  if (ssl.mode === 'disable' || socketPath !== undefined) return false;
+  if (ssl.mode === 'allow' || ssl.mode === 'prefer') return 'prefer';
+  const host = hosts?.[0]?.host ?? 'localhost';
+  const hasOwnRoot = ssl.rootCertificate !== undefined && ssl.rootCertificate !== 'system';
+  return {
+    // postgres.js hands Node an open socket, so that Node knows no host: it would send no name, and compare with "localhost".
+    servername: isIP(host) ? '' : host,
+    checkServerIdentity: (_name: string, certificate: PeerCertificate) =>
+      ssl.mode === 'verify-full' ? checkServerIdentity(host, certificate) : undefined,
+    rejectUnauthorized: ssl.mode !== 'require' || hasOwnRoot,
+    ...(hasOwnRoot ? { ca: certificateFile('sslrootcert', ssl.rootCertificate) } : {}),
+    ...(ssl.certificate === undefined ? {} : { cert: certificateFile('sslcert', ssl.certificate) }),
+    ...(ssl.key === undefined ? {} : { key: certificateFile('sslkey', ssl.key) }),
+  };
+}
+
+function certificateFile(parameter: string, path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new Error(`DATABASE_URL: cannot read the file that ${parameter} names (${code})`);
+  }
+}
+
+/**
  * postgres.js leaves Nagle's algorithm on, which costs a large statement up to 40 ms a round trip.
  *
  * The socket is returned while it still connects: Node holds back what is written until then, and a failure reaches
@@ -73,7 +121,10 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
  */
 function openSocket({ host, port, path }: { host: string[]; port: number[]; path?: string | false }): Socket {
   const socket = new PoolSocket().setNoDelay(true);
-  return path ? socket.connect({ path }) : socket.connect(port[0] ?? 5432, host[0] ?? '127.0.0.1');
+  if (path) return socket.connect({ path });
+  const name = host[0] ?? '127.0.0.1';
+  // postgres.js takes the name for TLS from here when it has no other: for `sslmode=prefer`.
+  return Object.assign(socket, { host: name }).connect(port[0] ?? 5432, name);
 }
 
 /**

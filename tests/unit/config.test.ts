@@ -3,7 +3,6 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
-import postgres from 'postgres';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ConfigError, parseConfig, readTargets } from '../../src/config.ts';
 
@@ -168,8 +167,7 @@ describe('a configuration', () => {
     ['REDIS_URL', 'rediss://user:p@redis'],
   ])('takes every address that its client takes: %s %s', (name, value) => {
     expect(mistakesOf({ ...GOOD, [name]: value })).toEqual([]);
-    if (name === 'DATABASE_URL') expect(() => postgres(value)).not.toThrow();
-    else expect(() => new Redis(value, { lazyConnect: true })).not.toThrow();
+    if (name === 'REDIS_URL') expect(() => new Redis(value, { lazyConnect: true })).not.toThrow();
   });
 
   test('takes the second secret where there is no first', () => {
