@@ -13,6 +13,7 @@ import type { Target } from './core/target.ts';
 import { createKeyring } from './credentials/keyring.ts';
 import { openDatabase } from './db/client.ts';
 import { createInspector } from './db/inspector.ts';
+import { openLane } from './db/lane.ts';
 import { checkSchema } from './db/schema-check.ts';
 import { buildHealthServer } from './http/health.ts';
 import { createRegistry } from './http/metrics.ts';
@@ -102,6 +103,9 @@ function openServices(config: Config, log: Log, opened: Closeable[]) {
   const database = openDatabase(config.database.url, { connectionsMax, applicationName: 'infill-worker' });
   opened.push({ name: 'postgres', close: () => database.close() });
 
+  const lane = openLane(config.database.url, { connectionsMax, applicationName: 'infill-worker' });
+  opened.push({ name: 'postgres lane', close: () => lane.close() });
+
   const redis = new Redis(config.redis.url, { maxRetriesPerRequest: null });
   redis.on('error', (error) => log.warn({ err: error }, 'redis_error'));
   opened.push({ name: 'redis', close: async () => redis.disconnect() });
@@ -111,14 +115,14 @@ function openServices(config: Config, log: Log, opened: Closeable[]) {
 
   const embedder = createOpenAiEmbedder({ connectionsMax: config.worker.concurrency });
   opened.push({ name: 'embedder', close: () => embedder.close() });
-  return { database, redis, queues, embedder };
+  return { database, lane, redis, queues, embedder };
 }
 
 /** The parts list: what the story needs, made by hand. */
 function wire(
   config: Config,
   targets: ReadonlyMap<string, Target>,
-  { database, redis, queues, embedder }: Services,
+  { database, lane, redis, queues, embedder }: Services,
   log: Log,
 ) {
   const { db } = database;
@@ -126,6 +130,7 @@ function wire(
   const writes = new CarefulWrites();
   return {
     db,
+    lane,
     redis,
     queues,
     embedder,

@@ -1,11 +1,12 @@
-import type { GateAnswer } from '../core/health-gate.ts';
+import type { GateAnswer, HeldSwitch } from '../core/health-gate.ts';
 import type { CheckedTarget } from '../db/catalog.ts';
-import { idsGivenUp } from '../db/run-batches.ts';
-import { claimRange, type RunTenantKey, setHoldReason } from '../db/run-tenants.ts';
-import type { RunRecord } from '../db/runs.ts';
-import { noIds } from '../db/target-sql.ts';
+import { type ClaimedRange, type ClaimOptions, claimRange } from '../db/claims.ts';
+import type { RunHead } from '../db/run-head.ts';
+import { type RunTenantKey, setHoldReason } from '../db/run-tenants.ts';
+import { listSwitches } from '../db/switches.ts';
 import { enqueueBatches } from '../queue/enqueue.ts';
 import type { RunBatch } from '../queue/jobs.ts';
+import { capReached } from './caps.ts';
 import type { PlanDeps } from './deps.ts';
 
 export type Admission = {
@@ -15,6 +16,14 @@ export type Admission = {
   readonly held: string | null;
 };
 
+/** What is known of a tenant already, by whoever admits. */
+export type Known = {
+  readonly switches?: readonly HeldSwitch[];
+  /** Why the tenant was held the last time; undefined when that is not known. */
+  readonly holdReason?: string | null;
+  readonly weight?: number;
+};
+
 /**
  * Fills a tenant's window: claims key ranges and enqueues their batches, until the window is full or no row is left.
  *
@@ -22,58 +31,87 @@ export type Admission = {
  */
 export async function admit(
   deps: PlanDeps,
-  run: RunRecord,
+  run: RunHead,
   key: RunTenantKey,
   target: CheckedTarget,
+  known: Known = {},
 ): Promise<Admission> {
-  if (capReached(run) !== null) return { batches: 0, held: null };
-  const answer = await askGate(deps, run, key);
+  if ((await capReached(deps, run)) !== null) return { batches: 0, held: null };
+  const answer = await askGate(deps, run, key, known);
   if (answer.kind === 'held') return { batches: 0, held: answer.reason };
 
-  const share = run.window ?? (await deps.windowOf(key.tenantId));
-  const window = answer.kind === 'slow' ? 1 : share;
-  // A first pass has nothing behind it that it could meet again.
-  const exceptIds = run.failed === 0 ? noIds : idsGivenUp(key);
-  const batches: RunBatch[] = [];
-  while (batches.length < window) {
-    const range = await claimRange(deps.db, target, key, { rowsMax: run.batchSize, window, exceptIds });
+  const options = await claimOptionsOf(deps, key, answer, known);
+  const ranges: ClaimedRange[] = [];
+  for (;;) {
+    const range = await claimRange(deps.db, target, key, options);
     if (range === undefined) break;
-    batches.push({ runId: key.runId, generation: key.generation, tenantId: key.tenantId, ...range });
+    ranges.push(range);
+    if (isFull(run, range, options)) break;
   }
-  if (batches.length > 0) await enqueueBatches(deps.queues, batches);
-  return { batches: batches.length, held: null };
+  await enqueueRanges(deps, run, key, ranges);
+  return { batches: ranges.length, held: null };
+}
+
+export async function claimOptionsOf(
+  deps: PlanDeps,
+  { tenantId }: RunTenantKey,
+  answer: GateAnswer,
+  { weight }: Known,
+): Promise<ClaimOptions> {
+  return {
+    window: await deps.windowOf(tenantId, weight),
+    windowMax: answer.kind === 'slow' ? 1 : WINDOW_MAX,
+  };
+}
+
+/** No bound: a window is at most 1,000. */
+const WINDOW_MAX = 1_000_000;
+
+/** Whether a tenant's window is full after a claim, so that asking for another one would be in vain. */
+export function isFull(
+  run: RunHead,
+  { underWay }: ClaimedRange,
+  { window, windowMax }: ClaimOptions,
+): boolean {
+  return underWay >= Math.min(run.window ?? window, windowMax);
+}
+
+/** Enqueues the batches of ranges that were claimed. */
+export async function enqueueRanges(
+  { queues }: Pick<PlanDeps, 'queues'>,
+  { target }: RunHead,
+  { runId, generation, tenantId }: RunTenantKey,
+  ranges: readonly ClaimedRange[],
+): Promise<void> {
+  const batches = ranges.map(
+    ({ sequence, afterId, throughId, rows }): RunBatch => ({
+      runId,
+      generation,
+      tenantId,
+      target,
+      sequence,
+      afterId,
+      throughId,
+      rows,
+    }),
+  );
+  if (batches.length > 0) await enqueueBatches(queues, batches);
 }
 
 /** Asks whether the database and the operator let a tenant go on, and shows on its run why not. */
-export async function askGate(deps: PlanDeps, run: RunRecord, key: RunTenantKey): Promise<GateAnswer> {
-  const answer = await deps.gate(run.target, key.tenantId);
-  await noteHold(deps, run, key, answer);
-  return answer;
-}
-
-/** Shows why a tenant holds or goes slowly, and takes that away again. */
-async function noteHold(
+export async function askGate(
   deps: PlanDeps,
-  run: RunRecord,
+  run: RunHead,
   key: RunTenantKey,
-  answer: GateAnswer,
-): Promise<void> {
+  { switches, holdReason }: Known = {},
+): Promise<GateAnswer> {
+  const answer = await deps.gate(run.target, key.tenantId, switches ?? (await listSwitches(deps.db)));
   const reason =
     answer.kind === 'open' ? null : answer.kind === 'slow' ? `slowed down: ${answer.reason}` : answer.reason;
   // Almost always nothing is held and nothing was: that costs no statement.
-  if (reason === null && run.holdReason === null) return;
-  if (!(await setHoldReason(deps.db, key, reason))) return;
+  if (reason === null && holdReason === null) return answer;
+  if (!(await setHoldReason(deps.db, key, reason))) return answer;
   const { runId, tenantId } = key;
   deps.log.info({ runId, tenantId, reason }, reason === null ? 'tenant_goes_on' : 'tenant_held');
-}
-
-/** The cap that a run has reached, in words for its reason; null while it may go on spending. */
-export function capReached(run: RunRecord): string | null {
-  if (run.maxTokens !== null && run.tokens >= run.maxTokens) {
-    return `max_tokens_reached: ${run.tokens} of ${run.maxTokens} tokens are spent`;
-  }
-  if (run.maxCostUsd !== null && run.costUsd !== null && run.costUsd >= run.maxCostUsd) {
-    return `max_cost_reached: $${run.costUsd.toFixed(4)} of $${run.maxCostUsd} are spent`;
-  }
-  return null;
+  return answer;
 }

@@ -1,10 +1,11 @@
 import { EmbedError } from '../core/failures.ts';
 import { isRefusal } from '../core/splitting.ts';
+import { isAtWork } from '../db/run-head.ts';
 import type { EmbedAnswer } from '../openai/embedder.ts';
 import { holderKeyOf } from '../pacing/account-key.ts';
 import { runBatchId } from '../queue/jobs.ts';
 import { askGate } from './admit.ts';
-import { type BatchContext, currentRun } from './batch-context.ts';
+import type { BatchContext } from './batch-context.ts';
 import { type Call, callProvider } from './call-provider.ts';
 import type { BatchDeps } from './deps.ts';
 import type { FittedInput } from './fit-inputs.ts';
@@ -81,11 +82,10 @@ export class BatchCalls {
   }
 
   async #assertWanted(): Promise<void> {
-    const { batch } = this.#context;
-    const run = await currentRun(this.#deps, batch);
-    if (run === undefined) throw new RunStopped();
+    const { batch, start } = this.#context;
+    if (!(await isAtWork(this.#deps.db, batch))) throw new RunStopped();
     // A search may take hours: a switch that waited for its end would not stop the spending. Its next turn says `held`.
-    if ((await askGate(this.#deps, run, batch)).kind === 'held') throw new EmbedError('paced');
+    if ((await askGate(this.#deps, start.run, batch)).kind === 'held') throw new EmbedError('paced');
   }
 
   /** @throws {EmbedError} `paced`. The place in the line goes to those behind it, the one that has the account among them. */

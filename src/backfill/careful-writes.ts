@@ -37,13 +37,14 @@ export class CarefulWrites {
   async inPieces<Row>(
     target: string,
     rows: readonly Row[],
-    write: (piece: readonly Row[], pieceId: string) => Promise<void>,
+    write: (piece: readonly Row[], pieceId: string, isLast: boolean) => Promise<void>,
   ): Promise<void> {
     for (let start = 0; start < rows.length; ) {
       const piece = rows.slice(start, start + this.#sizeOf(target));
       const pieceId = randomUUID();
-      await this.#patiently(target, piece.length, () => write(piece, pieceId));
       start += piece.length;
+      const isLast = start >= rows.length;
+      await this.#patiently(target, piece.length, () => write(piece, pieceId, isLast));
     }
   }
 

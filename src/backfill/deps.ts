@@ -1,7 +1,8 @@
-import type { GateAnswer } from '../core/health-gate.ts';
+import type { GateAnswer, HeldSwitch } from '../core/health-gate.ts';
 import type { Keyring } from '../credentials/keyring.ts';
 import type { CheckedTarget, TargetState } from '../db/catalog.ts';
 import type { Db } from '../db/client.ts';
+import type { Lane } from '../db/lane.ts';
 import type { Embedder } from '../openai/embedder.ts';
 import type { Pacer } from '../pacing/pacer.ts';
 import type { PaidTexts } from '../pacing/paid-texts.ts';
@@ -22,10 +23,10 @@ export type PlanDeps = {
   readonly db: Db;
   readonly queues: Queues;
   readonly inspect: (targetName: string) => Promise<TargetState | undefined>;
-  /** Batches that a tenant may have on Redis at the moment. */
-  readonly windowOf: (tenantId: string) => Promise<number>;
+  /** Batches that a tenant may have on Redis at the moment. `weight` is that of its credential, where it is known already. */
+  readonly windowOf: (tenantId: string, weight?: number) => Promise<number>;
   /** Whether the database and the operator let a tenant admit batches now. */
-  readonly gate: (target: string, tenantId: string) => Promise<GateAnswer>;
+  readonly gate: (target: string, tenantId: string, switches: readonly HeldSwitch[]) => Promise<GateAnswer>;
   /** Whether the ends of runs are posted to a webhook. */
   readonly announcesEnds: boolean;
   readonly log: StoryLog;
@@ -41,6 +42,7 @@ export type Tokenizer = {
 
 /** What a batch needs besides: keys, the pace and the provider. */
 export type BatchDeps = PlanDeps & {
+  readonly lane: Lane;
   readonly keyring: Keyring;
   readonly pacer: Pacer;
   readonly embedder: Embedder;

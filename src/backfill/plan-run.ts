@@ -1,16 +1,24 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { shareLimit } from '../core/allowance.ts';
 import type { CheckedTarget } from '../db/catalog.ts';
+import type { Db } from '../db/client.ts';
 import { keepQuarantined } from '../db/quarantine.ts';
-import { listOpenTenants, listUnsettledTenants, planTenants } from '../db/run-tenants.ts';
-import { moveRun, type RunRecord, readRun, recordPlan } from '../db/runs.ts';
-import { countCoverage, countWork, listTenantsWithGaps } from '../db/target-rows.ts';
-import { enqueueTenants } from '../queue/enqueue.ts';
-import type { PlanRun } from '../queue/jobs.ts';
+import { type RunHead, readRunHead } from '../db/run-head.ts';
+import { listPlanned, type PlannedTenant, planTenants, recordPlannedRows } from '../db/run-plan.ts';
+import { listOpenTenants } from '../db/run-tenants.ts';
+import { moveRun, readRun, recordPlan } from '../db/runs.ts';
+import { inSnapshot } from '../db/snapshot.ts';
+import { countCoverage, countWorkByTenant, countWorkUpTo, listTenantsWithGaps } from '../db/target-rows.ts';
+import { enqueueBatches, enqueueTenants } from '../queue/enqueue.ts';
+import type { PlanRun, RunBatch } from '../queue/jobs.ts';
+import { hasCap } from './caps.ts';
 import type { PlanDeps } from './deps.ts';
 import { failRun, hasBatchInHand, orFail, settleStopped } from './settle.ts';
 
-/** Tenants counted and enqueued at a time: one statement of bounded length, one call to Redis. */
-const TENANTS_AT_ONCE = 500;
+/** Tenants that the first page of a plan has: the first batch is to go out at once. */
+const FIRST_PAGE_TENANTS = 20;
+/** Tenants planned and enqueued at a time: one statement of bounded length, one call to Redis. */
+const PAGE_TENANTS = 500;
 
 /** How often a run that stops, or begins anew, looks whether the batches in hand have ended, in milliseconds. */
 const STOP_POLL_MS = 300;
@@ -22,14 +30,15 @@ export type PlanOutcome =
   | { readonly kind: 'again'; readonly inMs: number };
 
 /**
- * Plans a run from the rows: finds the tenants with work and enqueues a job for each.
+ * Plans a run from the rows: finds the tenants with work and enqueues a job for each, page by page, so that the first batch goes
+ * out while the last tenant is not found yet. The rows are counted beside that.
  *
  * The one way on after every interruption: resume, retry and recovery call it with the next generation. Safe to repeat
  * within a generation. A run that is to pause or to cancel comes here too, and stops as soon as no batch is in hand; one
  * that goes on waits for those of older generations.
  */
 export async function planRun(deps: PlanDeps, { runId, generation }: PlanRun): Promise<PlanOutcome> {
-  const run = await readRun(deps.db, runId);
+  const run = await readRunHead(deps.db, runId);
   if (run === undefined || run.generation !== generation) return { kind: 'ended', as: 'stale' };
   if (run.status === 'cancelling' || run.status === 'pausing') {
     const stopped = await settleStopped(deps, run);
@@ -42,7 +51,8 @@ export async function planRun(deps: PlanDeps, { runId, generation }: PlanRun): P
   } else if (run.status !== 'running') return { kind: 'ended', as: 'stale' };
 
   // What the generation before has in hand is paid for and about to be written: planned now, it would be paid for again.
-  if (await hasBatchInHand(deps, run, generation)) return { kind: 'again', inMs: STOP_POLL_MS };
+  if (generation > 1 && (await hasBatchInHand(deps, run, generation)))
+    return { kind: 'again', inMs: STOP_POLL_MS };
 
   const state = await deps.inspect(run.target);
   if (state?.kind !== 'ready') {
@@ -54,58 +64,177 @@ export async function planRun(deps: PlanDeps, { runId, generation }: PlanRun): P
   }
 
   const { target } = state;
-  if ((await orFail(deps, run, () => planWork(deps, run, target))) === 'failed')
-    return { kind: 'ended', as: 'settled' };
-  const tenants = await listUnsettledTenants(deps.db, runId, generation);
-  await enqueueTenants(
-    deps.queues,
-    tenants.map((tenantId) => ({ runId, generation, tenantId })),
-  );
-  deps.log.info({ runId, generation, tenants: tenants.length }, 'run_planned');
+  const tenants = await orFail(deps, run, () => plan(deps, run, target));
+  if (tenants === 'failed') return { kind: 'ended', as: 'settled' };
+  deps.log.info({ runId, generation, tenants }, 'run_planned');
   return { kind: 'planned' };
 }
 
-async function planWork(deps: PlanDeps, run: RunRecord, target: CheckedTarget): Promise<void> {
-  const coverage = await countCoverage(deps.db, target, run.tenantIds);
-  const work = await findWork(deps, run, target);
-  // A dry run leaves its rows missing, and a limited run stops before they are through: what was done before counts.
-  const limit = run.rowLimit === null ? null : Math.max(0, run.rowLimit - run.embedded);
-  const shares = shareLimit(
-    work.map((tenant) => tenant.rows),
-    limit,
-  );
-  const tenants = work.map((tenant, index) => ({ ...tenant, allowance: shares[index] ?? null }));
-  const withShare = tenants.filter((tenant) => tenant.allowance !== 0);
-  // Tenants that an earlier generation did not bring to a good end, and that have nothing left by now, are recounted too.
-  const planned = new Set(withShare.map((tenant) => tenant.tenantId));
-  const open = await listOpenTenants(deps.db, run.runId);
-  const recounted = open.filter((id) => !planned.has(id) && (run.planTenantIds?.includes(id) ?? true));
-  withShare.push(
-    ...recounted.map((tenantId) => ({ tenantId, rows: 0, allowance: limit === null ? null : 0 })),
-  );
+/** Plans and counts side by side. Returns how many tenants were planned. */
+async function plan(deps: PlanDeps, run: RunHead, target: CheckedTarget): Promise<number> {
+  const snapshot = Promise.withResolvers<void>();
+  // Counted as of the moment before the first batch goes out: what is embedded meanwhile was missing, too.
+  const counting = inSnapshot(deps.db, snapshot.resolve, (tx) => countMissing(tx, run, target));
+  // Heard below; until then its failure must not end the process.
+  counting.catch(() => undefined);
+  await Promise.race([snapshot.promise, counting]);
 
-  for (let start = 0; start < withShare.length; start += TENANTS_AT_ONCE) {
-    const some = withShare.slice(start, start + TENANTS_AT_ONCE);
-    await planTenants(deps.db, run, some);
-    const again = some.map(({ tenantId }) => tenantId);
-    if (run.generation > 1) await keepQuarantined(deps.db, target, run, again);
+  const planned =
+    run.rowLimit === null ? await planEach(deps, run, target) : await planShares(deps, run, target);
+  await planOpenTenants(deps, run, target);
+  const { coverage, byTenant } = await counting;
+  const counted = byTenant.reduce((sum, { rows }) => sum + rows, 0);
+  for (const tenants of chunksOf(run.rowLimit === null ? byTenant : [], COUNTS_AT_ONCE)) {
+    await recordPlannedRows(deps.db, run, tenants);
   }
-  const plannedRows = withShare.reduce(
-    (sum, { rows, allowance }) => sum + Math.min(rows, allowance ?? rows),
-    0,
-  );
-  await recordPlan(deps.db, run, { planned: plannedRows, coverage });
+  await recordPlan(deps.db, run, { planned: planned.rows ?? counted, coverage });
+  return planned.tenants;
 }
 
-async function findWork(
-  deps: PlanDeps,
-  run: RunRecord,
-  target: CheckedTarget,
-): Promise<{ tenantId: string; rows: number }[]> {
-  const tenantIds = await listTenantsWithGaps(deps.db, target, run.planTenantIds ?? run.tenantIds);
-  const work: { tenantId: string; rows: number }[] = [];
-  for (let start = 0; start < tenantIds.length; start += TENANTS_AT_ONCE) {
-    work.push(...(await countWork(deps.db, target, tenantIds.slice(start, start + TENANTS_AT_ONCE))));
+async function countMissing(db: Db, run: RunHead, target: CheckedTarget) {
+  const coverage = await countCoverage(db, target, run.tenantIds);
+  // Later plans leave what the first one counted: it is what the run set out to do.
+  const isFirst = run.planned === null;
+  return { coverage, byTenant: isFirst ? await countWorkByTenant(db, target, scopeOf(run)) : [] };
+}
+
+/** The tenants that this generation is for; null for all. */
+function scopeOf(run: RunHead): readonly string[] | null {
+  return run.planTenantIds ?? run.tenantIds;
+}
+
+type Planned = {
+  readonly tenants: number;
+  /** Rows in all, where they are known by now. */
+  readonly rows: number | null;
+};
+
+async function planEach(deps: PlanDeps, run: RunHead, target: CheckedTarget): Promise<Planned> {
+  // A dry run leaves its rows missing, and a run with a cap asks before each admission: their tenants have jobs of their own.
+  const takesWhole = !run.dryRun && !hasCap(run);
+  let tenants = 0;
+  for await (const tenantIds of pagesOfTenants(deps, run, target)) {
+    await waitForRoom(deps);
+    const work = await countWorkUpTo(deps.db, target, tenantIds, run.batchSize + 1);
+    const page = work.map(({ tenantId, rows, lastId }): PlannedTenant => {
+      const fits = rows <= run.batchSize;
+      return {
+        tenantId,
+        rows: fits ? rows : null,
+        allowance: null,
+        wholeThroughId: fits && takesWhole ? lastId : null,
+      };
+    });
+    if (!(await planPage(deps, run, target, page))) break;
+    tenants += page.length;
   }
-  return work;
+  return { tenants, rows: null };
+}
+
+/** Shares the run's limit out among its tenants. No tenant is counted further than that. */
+async function planShares(deps: PlanDeps, run: RunHead, target: CheckedTarget): Promise<Planned> {
+  // A limited run stops before its rows are through: what was done before counts.
+  const embedded = (await readRun(deps.db, run.runId))?.embedded ?? 0;
+  const limit = Math.max(0, (run.rowLimit ?? 0) - embedded);
+  const work: { tenantId: string; rows: number }[] = [];
+  for await (const tenantIds of pagesOfTenants(deps, run, target)) {
+    if (limit > 0) work.push(...(await countWorkUpTo(deps.db, target, tenantIds, limit)));
+  }
+  const shares = shareLimit(
+    work.map(({ rows }) => rows),
+    limit,
+  );
+  const withShare = work
+    .map(({ tenantId, rows }, index) => ({
+      tenantId,
+      rows,
+      allowance: shares[index] ?? 0,
+      wholeThroughId: null,
+    }))
+    .filter(({ allowance }) => allowance > 0);
+  for (const page of chunksOf(withShare, PAGE_TENANTS)) {
+    if (!(await planPage(deps, run, target, page))) break;
+  }
+  return {
+    tenants: withShare.length,
+    rows: withShare.reduce((sum, { rows, allowance }) => sum + Math.min(rows, allowance), 0),
+  };
+}
+
+/** Tenants that an earlier generation did not bring to a good end, and that have nothing left by now, are recounted too. */
+async function planOpenTenants(deps: PlanDeps, run: RunHead, target: CheckedTarget): Promise<void> {
+  if (run.generation === 1) return;
+  const open = await listOpenTenants(deps.db, run.runId);
+  const wanted = open.filter((tenantId) => run.planTenantIds?.includes(tenantId) ?? true);
+  const allowance = run.rowLimit === null ? null : 0;
+  for (const tenantIds of chunksOf(wanted, PAGE_TENANTS)) {
+    const page = tenantIds.map((tenantId) => ({ tenantId, rows: 0, allowance, wholeThroughId: null }));
+    if (!(await planPage(deps, run, target, page))) return;
+  }
+}
+
+/** Plans tenants and enqueues their jobs. Returns false when the run is not running in this generation any more. */
+async function planPage(
+  deps: PlanDeps,
+  run: RunHead,
+  target: CheckedTarget,
+  page: readonly PlannedTenant[],
+): Promise<boolean> {
+  if (page.length === 0) return true;
+  if (!(await planTenants(deps.db, run, page))) return false;
+  const tenantIds = page.map(({ tenantId }) => tenantId);
+  if (run.generation > 1) await keepQuarantined(deps.db, target, run, tenantIds);
+
+  const { runId, generation, batchSize } = run;
+  const planned = await listPlanned(deps.db, run, tenantIds);
+  const rowsOf = new Map(page.map(({ tenantId, rows }) => [tenantId, rows]));
+  const batches = planned.flatMap(({ tenantId, wholeThroughId }): RunBatch[] => {
+    if (wholeThroughId === null) return [];
+    const rows = rowsOf.get(tenantId) ?? batchSize;
+    const range = { sequence: 1, afterId: null, throughId: wholeThroughId, rows };
+    return [{ runId, generation, tenantId, target: run.target, ...range, isWhole: true }];
+  });
+  const others = planned.filter(({ wholeThroughId }) => wholeThroughId === null);
+  if (batches.length > 0) await enqueueBatches(deps.queues, batches);
+  if (others.length > 0)
+    await enqueueTenants(
+      deps.queues,
+      others.map(({ tenantId }) => ({ runId, generation, tenantId })),
+    );
+  return true;
+}
+
+/** The tenants that may have work, page by page, the first page small. */
+async function* pagesOfTenants(
+  { db }: PlanDeps,
+  run: RunHead,
+  target: CheckedTarget,
+): AsyncGenerator<readonly string[]> {
+  const scope = scopeOf(run);
+  if (scope !== null || target.tenant === null || !target.hasMissingIndex) {
+    yield* chunksOf(await listTenantsWithGaps(db, target, scope), PAGE_TENANTS);
+    return;
+  }
+  let after: string | null = null;
+  for (let limit = FIRST_PAGE_TENANTS; ; limit = PAGE_TENANTS) {
+    const page: string[] = await listTenantsWithGaps(db, target, null, { after, limit });
+    if (page.length > 0) yield page;
+    after = page.at(-1) ?? null;
+    if (page.length < limit) return;
+  }
+}
+
+/** Batches that wait on Redis: above this the plan waits, so that Redis does not fill and other runs come to their turn. */
+const BATCHES_WAITING_MAX = 2_000;
+const ROOM_POLL_MS = 100;
+
+async function waitForRoom({ queues }: PlanDeps): Promise<void> {
+  while ((await queues.batches.getWaitingCount()) > BATCHES_WAITING_MAX) await sleep(ROOM_POLL_MS);
+}
+
+/** Counts recorded in one statement. */
+const COUNTS_AT_ONCE = 5_000;
+
+function* chunksOf<Item>(items: readonly Item[], size: number): Generator<readonly Item[]> {
+  for (let start = 0; start < items.length; start += size) yield items.slice(start, start + size);
 }

@@ -1,7 +1,7 @@
 import { PASSES_MAX } from '../core/run.ts';
 import { idsGivenUp } from '../db/run-batches.ts';
+import { readRunHead } from '../db/run-head.ts';
 import { beginPass, beginTenant, closeWindow, type RunTenantKey, readRunTenant } from '../db/run-tenants.ts';
-import { readRun } from '../db/runs.ts';
 import { countTenantWork } from '../db/target-rows.ts';
 import { admit } from './admit.ts';
 import { type PlanDeps, readyTarget } from './deps.ts';
@@ -22,7 +22,7 @@ export type TenantOutcome =
  * Called first when the run is planned, and then whenever all batches that were admitted have ended. Safe to repeat.
  */
 export async function planTenant(deps: PlanDeps, key: RunTenantKey): Promise<TenantOutcome> {
-  const run = await readRun(deps.db, key.runId);
+  const run = await readRunHead(deps.db, key.runId);
   if (run === undefined || run.generation !== key.generation || run.status !== 'running')
     return { kind: 'left' };
   const target = await readyTarget(deps, run.target);
@@ -37,7 +37,7 @@ export async function planTenant(deps: PlanDeps, key: RunTenantKey): Promise<Ten
     if (admission.held !== null) return { kind: 'held', reason: admission.held };
   }
   // Nothing was admitted: because nothing is left, or because the run was stopped a moment ago.
-  const now = await readRun(deps.db, key.runId);
+  const now = await readRunHead(deps.db, key.runId);
   if (now?.generation !== key.generation || now.status !== 'running') return { kind: 'left' };
   return { kind: 'settled', ...(await finishTenant(deps, now, key, target)) };
 

@@ -1,15 +1,16 @@
 import { EmbedError } from '../core/failures.ts';
 import { databaseRefusal, databaseTrouble } from '../core/service-trouble.ts';
-import type { CheckedTarget } from '../db/catalog.ts';
-import { endBatch, idsGivenUp, idsRehearsed, isBatchEnded } from '../db/run-batches.ts';
-import type { RunRecord } from '../db/runs.ts';
-import { type MissingRow, readBatchRows } from '../db/target-rows.ts';
-import { noIds } from '../db/target-sql.ts';
+import { type BatchStart, startBatch } from '../db/batch-start.ts';
+import { idsGivenUp, idsRehearsed } from '../db/run-batches.ts';
+import { readRunHead } from '../db/run-head.ts';
+import { listBatchRows } from '../db/target-rows.ts';
 import type { RunBatch } from '../queue/jobs.ts';
-import { admit, askGate } from './admit.ts';
-import { type Attempt, type BatchContext, currentRun } from './batch-context.ts';
+import { askGate } from './admit.ts';
+import type { Attempt, BatchContext } from './batch-context.ts';
+import { capReached } from './caps.ts';
 import { type BatchDeps, readyTarget } from './deps.ts';
 import { embedRows } from './embed-rows.ts';
+import { BatchRecord } from './record-batch.ts';
 import { failRun, stopTenant } from './settle.ts';
 
 export type BatchOutcome =
@@ -34,44 +35,35 @@ export async function runBatch(
   attempt: Attempt,
   signal: AbortSignal,
 ): Promise<BatchOutcome> {
-  const run = await currentRun(deps, batch);
-  if (run === undefined) return 'left';
+  // A job of an older version does not name its target.
+  const name = batch.target ?? (await readRunHead(deps.db, batch.runId))?.target;
+  if (name === undefined) return 'left';
+  const target = await readyTarget(deps, name);
+  const start = await startBatch(deps.db, target, batch);
+  if (start === undefined || !start.isCurrent) return 'left';
   // Asked again, since it was admitted: a switch that let through what is on Redis would not stop the spending.
-  if ((await askGate(deps, run, batch)).kind === 'held') return 'held';
-  const target = await readyTarget(deps, run.target);
+  const { switches, holdReason } = start;
+  if ((await askGate(deps, start.run, batch, { switches, holdReason })).kind === 'held') return 'held';
 
-  if (!(await isBatchEnded(deps.db, batch))) {
-    try {
-      const rows = await readRows(deps, run, target, batch);
-      const finished = await embedRows(deps, { run, target, batch, attempt }, rows, signal);
-      if (!finished) return 'left';
-      await endBatch(deps.db, batch, batch, { failed: [], reason: null });
-    } catch (error) {
-      // Interrupted, or the lock is lost: another worker has the batch, or will have it.
-      if (signal.aborted) throw error;
-      if (databaseTrouble(error) !== undefined) throw new EmbedError('database_unavailable');
-      await onFailure(deps, { run, target, batch, attempt }, named(error));
-    }
+  const context = { start, target, batch, attempt };
+  const record = new BatchRecord(deps, context, signal);
+  if (start.isEnded) {
+    await record.goOn();
+    return 'done';
   }
-  await admitNext(deps, batch, target);
+  try {
+    // Batches that were admitted with the plan meet a cap that was set, or reached, since then.
+    const isCapped = batch.isWhole && (await capReached(deps, start.run)) !== null;
+    const finished = isCapped || (await embedRows(deps, context, record, signal));
+    if (!finished) return 'left';
+    await record.end({ failed: [], reason: null });
+  } catch (error) {
+    // Interrupted, or the lock is lost: another worker has the batch, or will have it.
+    if (signal.aborted) throw error;
+    if (databaseTrouble(error) !== undefined) throw new EmbedError('database_unavailable');
+    await onFailure(deps, context, record, named(error));
+  }
   return 'done';
-}
-
-function readRows(
-  deps: BatchDeps,
-  run: RunRecord,
-  target: CheckedTarget,
-  batch: RunBatch,
-): Promise<MissingRow[]> {
-  // What an earlier pass gave up stays given up, also where its rows lie between others that were claimed again.
-  const exceptIds = run.dryRun ? idsRehearsed(batch) : run.failed > 0 ? idsGivenUp(batch) : noIds;
-  return readBatchRows(deps.db, target, batch.tenantId, batch, exceptIds);
-}
-
-/** Admits by what the run is by now: this batch has spent some of what its caps allow, and somebody may have changed it. */
-async function admitNext(deps: BatchDeps, batch: RunBatch, target: CheckedTarget): Promise<void> {
-  const run = await currentRun(deps, batch);
-  if (run !== undefined) await admit(deps, run, batch, target);
 }
 
 /** A statement that Postgres would refuse each time has a name of its own; anything else that is not a failure is a bug. */
@@ -85,7 +77,8 @@ function named(error: unknown): unknown {
 /** Acts on a failure's verdict. Returns when the batch is over with it; throws on what the queue has to act on. */
 async function onFailure(
   deps: BatchDeps,
-  { run, target, batch, attempt }: BatchContext,
+  { start, target, batch, attempt }: BatchContext,
+  record: BatchRecord,
   error: unknown,
 ): Promise<void> {
   const verdict = error instanceof EmbedError ? error.verdict : 'retry';
@@ -93,30 +86,33 @@ async function onFailure(
   if (verdict === 'snooze') throw error;
   if (error instanceof EmbedError && verdict === 'stop_tenant') {
     await stopTenant(deps, batch, error.code);
-    await endBatch(deps.db, batch, batch, { failed: [], reason: error.code });
+    await record.end({ failed: [], reason: error.code });
     return;
   }
   if (error instanceof EmbedError && verdict === 'stop_run') {
     // A tenant's own endpoint speaks for that tenant alone.
-    if (error.code === 'request_invalid' && (await hasOwnEndpoint(deps, batch.tenantId))) {
+    if (error.code === 'request_invalid' && hasOwnEndpoint(deps, start)) {
       await stopTenant(deps, batch, error.code);
-      await endBatch(deps.db, batch, batch, { failed: [], reason: error.code });
+      await record.end({ failed: [], reason: error.code });
       return;
     }
     const who = error.code === 'database_refused' ? 'Postgres' : 'The provider';
     const said = error.providerMessage === undefined ? '' : ` ${who} said: ${error.providerMessage}`;
-    await failRun(deps, run, `${error.message}.${said}`);
+    await failRun(deps, start.run, `${error.message}.${said}`);
     throw error;
   }
   if (attempt.isLast) {
-    const left = await readRows(deps, run, target, batch);
-    await endBatch(deps.db, batch, batch, { failed: left.map((row) => row.rowId), reason: code });
-    await admitNext(deps, batch, target);
+    const exceptIds = start.run.dryRun ? idsRehearsed(batch) : idsGivenUp(batch);
+    const failed = await listBatchRows(deps.db, target, batch, exceptIds);
+    await record.end({ failed, reason: code });
   }
   throw error;
 }
 
-async function hasOwnEndpoint(deps: BatchDeps, tenantId: string): Promise<boolean> {
-  const credential = await deps.keyring.resolve(tenantId).catch(() => undefined);
-  return credential?.hasOwnEndpoint ?? false;
+function hasOwnEndpoint(deps: BatchDeps, start: BatchStart): boolean {
+  try {
+    return deps.keyring.open(start.credential).hasOwnEndpoint;
+  } catch {
+    return false;
+  }
 }

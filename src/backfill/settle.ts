@@ -2,23 +2,30 @@
 import { FAILURES, type FailureCode } from '../core/failures.ts';
 import type { SettledStatus } from '../core/run.ts';
 import { databaseRefusal } from '../core/service-trouble.ts';
-import { runReason, settlementOf } from '../core/settlement.ts';
+import { runReason, settlementOf, TENANTS_NAMED_MAX } from '../core/settlement.ts';
 import { recordAudit } from '../db/audit.ts';
 import type { CheckedTarget } from '../db/catalog.ts';
 import type { Db } from '../db/client.ts';
 import { idsSeen, listFailureCodes } from '../db/run-batches.ts';
+import { type RunHead, readRunHead } from '../db/run-head.ts';
 import {
-  listRunTenants,
   type RunTenantKey,
   readRunTenant,
+  readTenantEnds,
   settleTenant,
   settleTenants,
 } from '../db/run-tenants.ts';
-import { moveRun, type RunRecord, readRun, settleRun } from '../db/runs.ts';
+import { moveRun, settleRun } from '../db/runs.ts';
 import type { StoredCoverage } from '../db/schema.ts';
-import { countCoverage, countTenantGaps, countTenantWork, countWithoutTenant } from '../db/target-rows.ts';
+import {
+  countCoverage,
+  countQuarantinedOfRun,
+  countTenantGaps,
+  countTenantWork,
+  countWithoutTenant,
+} from '../db/target-rows.ts';
 import type { PlanRun } from '../queue/jobs.ts';
-import { capReached } from './admit.ts';
+import { capReached } from './caps.ts';
 import { type PlanDeps, readyTarget } from './deps.ts';
 
 export type TenantEnd = { readonly status: 'succeeded' | 'incomplete'; readonly reason: string | null };
@@ -26,13 +33,13 @@ export type TenantEnd = { readonly status: 'succeeded' | 'incomplete'; readonly 
 /** Recounts a tenant's rows and settles its part. A part that was settled before keeps its status and reason. */
 export async function finishTenant(
   deps: PlanDeps,
-  run: RunRecord,
+  run: RunHead,
   key: RunTenantKey,
   target: CheckedTarget,
 ): Promise<TenantEnd> {
   const gaps = await countTenantGaps(deps.db, target, key.tenantId);
   const part = await readRunTenant(deps.db, key.runId, key.tenantId);
-  const cap = capReached(run);
+  const cap = await capReached(deps, run);
   const end = settlementOf({
     dryRun: run.dryRun,
     ...gaps,
@@ -74,7 +81,7 @@ export async function settleFinishedRun(
   deps: PlanDeps,
   { runId, generation }: PlanRun,
 ): Promise<'settled' | 'stale' | 'stopping'> {
-  const run = await readRun(deps.db, runId);
+  const run = await readRunHead(deps.db, runId);
   if (run === undefined || run.generation !== generation) return 'stale';
   if (run.status === 'cancelling' || run.status === 'pausing') {
     return (await settleStopped(deps, run)) ? 'settled' : 'stopping';
@@ -94,22 +101,21 @@ export async function settleFinishedRun(
 
 async function endingOf(
   deps: PlanDeps,
-  run: RunRecord,
+  run: RunHead,
   target: CheckedTarget,
   coverage: StoredCoverage,
 ): Promise<{ status: 'succeeded' | 'incomplete'; reason: string | null }> {
-  const tenants = await listRunTenants(deps.db, run.runId, { after: null, limit: 100_000 });
-  const short = tenants.filter((tenant) => tenant.status !== 'succeeded');
+  const { tenants, short, remaining } = await readTenantEnds(deps.db, run.runId, TENANTS_NAMED_MAX);
   const left = coverage.missing + coverage.quarantined;
-  if (short.length === 0 && left === 0) return { status: 'succeeded', reason: null };
+  if (short === 0 && left === 0) return { status: 'succeeded', reason: null };
 
-  const counted = tenants.reduce((sum, tenant) => sum + (tenant.remaining ?? 0), 0);
+  const counted = remaining;
   const nobodys = run.tenantIds === null ? await countWithoutTenant(deps.db, target) : 0;
   const others: string[] = [];
   if (nobodys > 0) others.push(`${nobodys} missing rows have no tenant`);
   const rest = left - counted - nobodys;
   if (rest > 0) {
-    const quarantined = Math.min(rest, await countQuarantinedElsewhere(deps, target, coverage, tenants));
+    const quarantined = Math.min(rest, await countQuarantinedElsewhere(deps, target, coverage, run.runId));
     if (quarantined > 0)
       others.push(quarantined === 1 ? '1 row is quarantined' : `${quarantined} rows are quarantined`);
     // Nor does a dry run fill those it has planned: what its limit left out is not what it fell short of.
@@ -117,8 +123,8 @@ async function endingOf(
     if (unplanned > 0)
       others.push(`${unplanned} more missing rows belong to tenants that the run did not plan`);
   }
-  if (short.length === 0 && others.length === 0) return { status: 'succeeded', reason: null };
-  return { status: 'incomplete', reason: runReason(short, others) };
+  if (short === 0 && others.length === 0) return { status: 'succeeded', reason: null };
+  return { status: 'incomplete', reason: runReason(tenants, short, others) };
 }
 
 /** Quarantined rows of tenants that had no work for this run: earlier runs set them aside. */
@@ -126,15 +132,10 @@ async function countQuarantinedElsewhere(
   { db }: PlanDeps,
   target: CheckedTarget,
   coverage: StoredCoverage,
-  tenants: readonly { tenantId: string }[],
+  runId: string,
 ): Promise<number> {
-  if (tenants.length === 0 || coverage.quarantined === 0) return coverage.quarantined;
-  const planned = await countCoverage(
-    db,
-    target,
-    tenants.map(({ tenantId }) => tenantId),
-  );
-  return Math.max(0, coverage.quarantined - planned.quarantined);
+  if (coverage.quarantined === 0) return 0;
+  return Math.max(0, coverage.quarantined - (await countQuarantinedOfRun(db, target, runId)));
 }
 
 /**
@@ -142,7 +143,7 @@ async function countQuarantinedElsewhere(
  *
  * Returns false while one is: it finishes its request and writes what was paid for.
  */
-export async function settleStopped(deps: PlanDeps, run: RunRecord): Promise<boolean> {
+export async function settleStopped(deps: PlanDeps, run: RunHead): Promise<boolean> {
   if (await hasBatchInHand(deps, run)) return false;
   if (run.status === 'pausing') {
     await moveRun(deps.db, run.runId, 'paused', { generation: run.generation });
@@ -154,7 +155,7 @@ export async function settleStopped(deps: PlanDeps, run: RunRecord): Promise<boo
 }
 
 /** Fails a run as a whole: our request, or the target, is wrong, and no row would succeed. */
-export async function failRun(deps: PlanDeps, run: RunRecord, reason: string): Promise<void> {
+export async function failRun(deps: PlanDeps, run: RunHead, reason: string): Promise<void> {
   await settle(deps, run, 'failed', { reason, coverage: await coverageIfAny(deps, run) });
 }
 
@@ -164,7 +165,7 @@ export async function failRun(deps: PlanDeps, run: RunRecord, reason: string): P
  */
 export async function orFail<Outcome>(
   deps: PlanDeps,
-  run: RunRecord,
+  run: RunHead,
   step: () => Promise<Outcome>,
 ): Promise<Outcome | 'failed'> {
   try {
@@ -179,7 +180,7 @@ export async function orFail<Outcome>(
 }
 
 /** Null when the rows cannot be counted, whyever: a run must be able to stop all the same. */
-async function coverageIfAny(deps: PlanDeps, run: RunRecord): Promise<StoredCoverage | null> {
+async function coverageIfAny(deps: PlanDeps, run: RunHead): Promise<StoredCoverage | null> {
   const state = await deps.inspect(run.target);
   if (state?.kind !== 'ready') return null;
   return countCoverage(deps.db, state.target, run.tenantIds).catch((error: unknown) => {
@@ -197,7 +198,7 @@ const JOB_FAILED = 'its job failed for good; a retry plans it again';
  */
 async function settle(
   deps: PlanDeps,
-  run: RunRecord,
+  run: RunHead,
   status: SettledStatus,
   { reason, coverage }: { reason: string | null; coverage: StoredCoverage | null },
 ): Promise<void> {

@@ -6,7 +6,7 @@ import { releaseLease, takeLease } from '../db/leases.ts';
 import { listUnsettledTenants, type RunTenantKey, readRunTenant } from '../db/run-tenants.ts';
 import { listUnsettledRuns, nextGeneration, type RunRecord } from '../db/runs.ts';
 import { enqueueRun } from '../queue/enqueue.ts';
-import { planRunId, planTenantId } from '../queue/jobs.ts';
+import { planRunId, planTenantId, runBatchId } from '../queue/jobs.ts';
 import type { PlanDeps } from './deps.ts';
 
 /**
@@ -75,7 +75,8 @@ async function isLive(deps: PlanDeps, run: RunRecord): Promise<boolean> {
   if (unsettled.length > 0) return true;
   // All tenants are settled: their jobs' ends wake the run's job, unless one of them is gone.
   const job = await deps.queues.runs.getJob(planRunId(run));
-  return job === undefined ? false : hasLiveChild(job, deps.queues.tenants);
+  if (job === undefined) return false;
+  return (await hasLiveChild(job, deps.queues.tenants)) || (await hasLiveChild(job, deps.queues.batches));
 }
 
 /**
@@ -96,8 +97,12 @@ async function isTenantDead(deps: PlanDeps, key: RunTenantKey): Promise<boolean>
 
 async function isTenantLive({ queues }: PlanDeps, key: RunTenantKey): Promise<boolean> {
   const job = await queues.tenants.getJob(planTenantId(key));
-  const state = await job?.getState();
-  if (job === undefined || state !== 'waiting-children') return LIVE_STATES.includes(state ?? 'unknown');
+  // A tenant whose one batch was admitted with the plan has no job of its own before that batch has ended.
+  if (job === undefined) {
+    return LIVE_STATES.includes(await queues.batches.getJobState(runBatchId({ ...key, sequence: 1 })));
+  }
+  const state = await job.getState();
+  if (state !== 'waiting-children') return LIVE_STATES.includes(state);
   return hasLiveChild(job, queues.batches);
 }
 

@@ -1,11 +1,13 @@
+/** A switch that is on. */
+export type HeldSwitch = {
+  readonly scope: 'global' | 'target' | 'tenant';
+  readonly name: string;
+  readonly reason: string | null;
+};
+
 /** What is known of the database, and of what the operator wants, when a tenant is about to admit. */
 export type GateFacts = {
-  /** Switches that are on. */
-  readonly switches: readonly {
-    scope: 'global' | 'target' | 'tenant';
-    name: string;
-    reason: string | null;
-  }[];
+  readonly switches: readonly HeldSwitch[];
   readonly connections: number;
   readonly connectionsMax: number;
   readonly replicationLagMs: number | null;

@@ -28,6 +28,11 @@ function statusMessage(run: RunFacts): string {
         ? `Dry run: queued, a worker plans it next. ${SPENDS}`
         : 'Queued: a worker plans the run next.';
     case 'running':
+      if (planned === null && embedded > 0) {
+        return dryRun
+          ? `Dry run: went through ${embeddings(embedded)} so far, still counting what is missing. ${SPENDS}`
+          : `Backfilling: ${embeddings(embedded)} written so far, still counting what is missing.`;
+      }
       if (planned === null)
         return dryRun
           ? `Dry run: looking for missing embeddings. ${SPENDS}`

@@ -1,5 +1,3 @@
-import type { RunTenantStatus } from './run.ts';
-
 /** What is known of a tenant's part, or of a run, when all its batches have ended. */
 export type EndFacts = {
   readonly dryRun: boolean;
@@ -49,18 +47,21 @@ export function settlementOf(facts: EndFacts): { status: 'succeeded' | 'incomple
 }
 
 /** Tenants named in a run's reason; the others are counted. */
-const TENANTS_NAMED_MAX = 5;
+export const TENANTS_NAMED_MAX = 5;
 
-/** Sums up why a run is incomplete from its tenants' reasons. */
+/**
+ * Sums up why a run is incomplete from its tenants' reasons.
+ *
+ * @param tenants the first of those that fell short, `TENANTS_NAMED_MAX` at most.
+ * @param short how many fell short.
+ */
 export function runReason(
-  tenants: readonly { tenantId: string; status: RunTenantStatus; reason: string | null }[],
+  tenants: readonly { tenantId: string; reason: string | null }[],
+  short: number,
   others: readonly string[],
 ): string {
-  const short = tenants.filter((tenant) => tenant.status !== 'succeeded');
-  const named = short
-    .slice(0, TENANTS_NAMED_MAX)
-    .map(({ tenantId, reason }) => `${tenantId}: ${reason ?? 'left early'}`);
-  const more = short.length - named.length;
+  const named = tenants.map(({ tenantId, reason }) => `${tenantId}: ${reason ?? 'left early'}`);
+  const more = short - named.length;
   return [...named, ...(more > 0 ? [`and ${more} more tenants`] : []), ...others].join('; ');
 }
 

@@ -1,7 +1,7 @@
 import type { Credential } from '../core/credential.ts';
 import { EmbedError } from '../core/failures.ts';
 import type { Db } from '../db/client.ts';
-import { type CredentialRecord, readCredential } from '../db/tenant-credentials.ts';
+import { readCredential, type SealedCredential } from '../db/tenant-credentials.ts';
 import { fingerprintOf, openKey } from './seal.ts';
 
 export type KeyringOptions = {
@@ -24,6 +24,8 @@ export type Keyring = {
    *   its own cannot be opened.
    */
   resolve(tenantId: string): Promise<Credential>;
+  /** The same, when the tenant's own credential was read already; null: it has none. */
+  open(own: SealedCredential | null): Credential;
 };
 
 /**
@@ -32,14 +34,12 @@ export type Keyring = {
  */
 export function createKeyring(db: Db, options: KeyringOptions): Keyring {
   const platform = platformCredential(options);
-  return {
-    async resolve(tenantId) {
-      const record = await readCredential(db, tenantId);
-      if (record !== undefined) return openCredential(record, options);
-      if (options.policy === 'fallback' && platform !== null) return platform;
-      throw new EmbedError('key_missing');
-    },
+  const open = (own: SealedCredential | null): Credential => {
+    if (own !== null) return openCredential(own, options);
+    if (options.policy === 'fallback' && platform !== null) return platform;
+    throw new EmbedError('key_missing');
   };
+  return { open, resolve: async (tenantId) => open((await readCredential(db, tenantId)) ?? null) };
 }
 
 function platformCredential({
@@ -63,8 +63,7 @@ function platformCredential({
 
 /** @throws {EmbedError} `key_unreadable`. */
 export function openCredential(
-  record: Omit<Credential, 'apiKey' | 'owner' | 'baseUrl' | 'hasOwnEndpoint'> &
-    Pick<CredentialRecord, 'tenantId' | 'sealedKey' | 'baseUrl'>,
+  record: SealedCredential,
   { sealingKey, defaultBaseUrl }: KeyringOptions,
 ): Credential {
   if (sealingKey === null) throw new EmbedError('key_unreadable');

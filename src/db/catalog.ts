@@ -9,6 +9,8 @@ export type CheckedTarget = Target & {
   readonly tenantType: string | null;
   /** Schema that holds the type `vector`: not always on the search path. */
   readonly vectorSchema: string;
+  /** Oid of that type, which vectors carry on the wire. */
+  readonly vectorOid: number;
   /** Whether the index that finds missing rows quickly is there. */
   readonly hasMissingIndex: boolean;
   /** The statement that creates that index. */
@@ -26,6 +28,7 @@ type CatalogColumn = {
   typeName: string;
   typeSchema: string;
   typmod: number;
+  typeOid: number;
   mayRead: boolean;
   mayWrite: boolean;
 };
@@ -57,9 +60,9 @@ export async function inspectTarget(db: Db, target: Target): Promise<TargetState
   for (const name of target.text) {
     if (!columns.has(name)) mistakes.push(`text column "${name}" does not exist`);
   }
-  const vectorSchema = checkEmbedding(columns, target, mistakes);
+  const vectorType = checkEmbedding(columns, target, mistakes);
   checkRights(columns, target, mistakes);
-  if (mistakes.length > 0 || idType === undefined || vectorSchema === undefined) {
+  if (mistakes.length > 0 || idType === undefined || vectorType === undefined) {
     return { kind: 'mismatch', detail: `Target "${target.name}", ${table}: ${mistakes.join('; ')}.` };
   }
 
@@ -70,7 +73,8 @@ export async function inspectTarget(db: Db, target: Target): Promise<TargetState
       ...target,
       idType,
       tenantType,
-      vectorSchema,
+      vectorSchema: vectorType.typeSchema,
+      vectorOid: vectorType.typeOid,
       hasMissingIndex,
       missingIndexDdl: missingIndexDdl(target),
     },
@@ -108,7 +112,7 @@ function checkEmbedding(columns: ReadonlyMap<string, CatalogColumn>, target: Tar
     mistakes.push(`embedding column "${target.embedding}" is ${column.type}, ${expected}`);
   } else if (column.typmod !== -1 && column.typmod !== target.dimensions) {
     mistakes.push(`embedding column "${target.embedding}" is vector(${column.typmod}), ${expected}`);
-  } else return column.typeSchema;
+  } else return column;
   return undefined;
 }
 
@@ -129,7 +133,7 @@ function baseType(type: string): string {
 async function readColumns(db: Db, target: Target): Promise<Map<string, CatalogColumn>> {
   const rows = await db.execute<CatalogColumn>(sql`
     SELECT a.attname AS "name", format_type(a.atttypid, a.atttypmod) AS "type", ty.typname AS "typeName",
-           tn.nspname AS "typeSchema", a.atttypmod AS "typmod",
+           tn.nspname AS "typeSchema", a.atttypmod AS "typmod", ty.oid::int8::float8 AS "typeOid",
            has_column_privilege(c.oid, a.attnum, 'SELECT') AS "mayRead", has_column_privilege(c.oid, a.attnum, 'UPDATE') AS "mayWrite"
       FROM pg_class c
       JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -7,6 +7,7 @@ import { drizzle, type PostgresJsQueryResultHKT } from 'drizzle-orm/postgres-js'
 import postgres from 'postgres';
 import { type PostgresAddress, parsePostgresAddress } from '../core/postgres-address.ts';
 import { ARRAY_TYPES } from './array-types.ts';
+import { withPrepared } from './prepared.ts';
 import { withSafeTransactions } from './transactions.ts';
 
 /** A database handle or an open transaction: every statement takes one first, so that the caller decides on the transaction. */
@@ -26,6 +27,11 @@ export type DatabaseOptions = {
   readonly connectionsMax: number;
   /** Shown in `pg_stat_activity`. */
   readonly applicationName: string;
+  /**
+   * Whether statements are prepared, once a connection. Not behind a pooler that gives each transaction another connection.
+   * Default: true.
+   */
+  readonly prepare?: boolean;
   /** Without bounds a statement takes, and waits, as long as it likes: for a migration that queues behind another. */
   readonly unbounded?: boolean;
 };
@@ -63,6 +69,7 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
     database: address.database,
     ssl: tlsOf(address),
     max: options.connectionsMax,
+    prepare: options.prepare ?? true,
     connect_timeout: address.connectSeconds ?? CONNECT_SECONDS,
     idle_timeout: 60,
     backoff: (retries: number) => Math.min(0.05 * 2 ** retries, RECONNECT_SECONDS_MAX),
@@ -78,7 +85,7 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
   } as unknown as postgres.Options<Record<string, never>>);
 
   return {
-    db: drizzle(withSafeTransactions(client)) as unknown as Db,
+    db: drizzle(withSafeTransactions(withPrepared(client, options.prepare ?? true))) as unknown as Db,
     close: () => client.end({ timeout: CLOSE_SECONDS_MAX }),
   };
 }
@@ -87,7 +94,7 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
  * What each `sslmode` means, as in libpq, but that `allow` is the same as `prefer`. Without `sslrootcert` the two modes
  * that verify trust the certificate authorities that Node trusts.
  */
-function tlsOf({ ssl, hosts, socketPath }: PostgresAddress): false | 'prefer' | ConnectionOptions {
+export function tlsOf({ ssl, hosts, socketPath }: PostgresAddress): false | 'prefer' | ConnectionOptions {
   if (ssl.mode === 'disable' || socketPath !== undefined) return false;
   if (ssl.mode === 'allow' || ssl.mode === 'prefer') return 'prefer';
   const host = hosts?.[0]?.host ?? 'localhost';

@@ -1,7 +1,7 @@
 import { sql } from 'drizzle-orm';
 import type { CheckedTarget } from './catalog.ts';
 import type { Db } from './client.ts';
-import { asId, belongsTo, embeddingOf, idOf, tableOf, textHashOf } from './target-sql.ts';
+import { belongsTo, embeddingOf, idOf, tableOf, textHashOf } from './target-sql.ts';
 
 /**
  * Reads the vectors of a tenant's rows, by the hash of the text that each row has by now. Rows that are gone, of another tenant, or
@@ -13,13 +13,9 @@ export async function readPaidVectors(
   tenantId: string,
   rowIds: readonly string[],
 ): Promise<ReadonlyMap<string, Float32Array>> {
-  const ids = sql.join(
-    rowIds.map((rowId) => asId(target, rowId)),
-    sql`, `,
-  );
   const rows = await db.execute<{ textHash: string; vector: string }>(sql`
     SELECT ${textHashOf(target)} AS "textHash", ${embeddingOf(target)}::text AS "vector"
       FROM ${tableOf(target)}
-     WHERE ${idOf(target)} IN (${ids}) AND ${belongsTo(target, tenantId)} AND ${embeddingOf(target)} IS NOT NULL`);
+     WHERE ${idOf(target)} = ANY(${sql.param(rowIds)}::${sql.raw(target.idType)}[]) AND ${belongsTo(target, tenantId)} AND ${embeddingOf(target)} IS NOT NULL`);
   return new Map(rows.map(({ textHash, vector }) => [textHash, Float32Array.from(JSON.parse(vector))]));
 }

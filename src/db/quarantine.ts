@@ -23,18 +23,16 @@ export type QuarantineFilter = {
 };
 
 /** Sets rows aside. Safe to repeat: the newest refusal of a row replaces the one before. */
-export async function quarantineRows(db: Db, rows: readonly QuarantinedRow[]): Promise<void> {
-  if (rows.length === 0) return;
-  const values = rows.map(
-    (row) =>
-      sql`(${row.target}, ${row.rowId}, ${row.tenantId}, ${row.textHash}, ${row.model}, ${row.code}, ${row.message}, ${row.runId}::uuid)`,
-  );
-  await db.execute(sql`
+export function quarantineSql(rows: readonly QuarantinedRow[]): SQL {
+  const column = (name: keyof QuarantinedRow, type: string) =>
+    sql`${sql.param(rows.map((row) => row[name]))}::${sql.raw(type)}[]`;
+  return sql`
     INSERT INTO infill.quarantined_rows (target, row_id, tenant_id, text_hash, model, code, message, run_id)
-    VALUES ${sql.join(values, sql`, `)}
+    SELECT * FROM unnest(${column('target', 'text')}, ${column('rowId', 'text')}, ${column('tenantId', 'text')}, ${column('textHash', 'text')},
+                         ${column('model', 'text')}, ${column('code', 'text')}, ${column('message', 'text')}, ${column('runId', 'uuid')})
     ON CONFLICT (target, row_id) DO UPDATE
        SET tenant_id = excluded.tenant_id, text_hash = excluded.text_hash, model = excluded.model, code = excluded.code,
-           message = excluded.message, run_id = excluded.run_id, quarantined_at = now()`);
+           message = excluded.message, run_id = excluded.run_id, quarantined_at = now()`;
 }
 
 /** Quarantined rows in the order of target and row id, after `after`. */

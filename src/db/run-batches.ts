@@ -1,7 +1,6 @@
 /** Statements on `infill.run_batches`: what became of each batch, once. */
 import { type SQL, sql } from 'drizzle-orm';
 import type { Db } from './client.ts';
-import type { KeyRange } from './target-rows.ts';
 
 export type BatchKey = {
   readonly runId: string;
@@ -10,173 +9,16 @@ export type BatchKey = {
   readonly sequence: number;
 };
 
-/** What one request, or the end of a batch, adds to the record. Lists are row ids. */
-export type BatchPart = {
-  readonly requests: number;
-  readonly tokens: number;
-  /** US dollars; null when the price of the model is not known. */
-  readonly costUsd: number | null;
-  readonly embedded: readonly string[];
-  readonly superseded: readonly string[];
-  readonly gone: readonly string[];
-  readonly quarantined: readonly string[];
-  /** Why each of `quarantined` was set aside, at the same place. */
-  readonly quarantinedCodes: readonly string[];
-  readonly truncated: readonly string[];
-};
-
-export const NOTHING: BatchPart = {
-  requests: 0,
-  tokens: 0,
-  costUsd: null,
-  embedded: [],
-  superseded: [],
-  gone: [],
-  quarantined: [],
-  quarantinedCodes: [],
-  truncated: [],
-};
-
-type BatchRow = {
-  endedAt: string | null;
-  lastPart: string | null;
-  embeddedIds: string[];
-  supersededIds: string[];
-  goneIds: string[];
-  quarantinedIds: string[];
-};
-
 /**
- * Locks a batch's record for the rest of the transaction, creating it if it is not there, and returns it.
- *
- * Whoever records something of this batch takes the lock first, so that two processes that both believe to run it (one of
- * them woke up after its lock had expired) add their figures one after the other.
+ * Rows that a tenant's batches have given up in this generation, as an array for `= ANY(...)`. The batches are only looked
+ * through when there are any such rows.
  */
-async function lockBatch(tx: Db, key: BatchKey, range: KeyRange): Promise<BatchRow> {
-  const rows = await tx.execute<BatchRow>(sql`
-    INSERT INTO infill.run_batches AS b (run_id, tenant_id, generation, sequence, after_id, through_id)
-    VALUES (${key.runId}, ${key.tenantId}, ${key.generation}, ${key.sequence}, ${range.afterId}, ${range.throughId})
-    ON CONFLICT (run_id, tenant_id, generation, sequence) DO UPDATE SET sequence = excluded.sequence
-    RETURNING b.ended_at AS "endedAt", b.last_part AS "lastPart", b.embedded_ids AS "embeddedIds", b.superseded_ids AS "supersededIds",
-              b.gone_ids AS "goneIds", b.quarantined_ids AS "quarantinedIds"`);
-  const row = rows[0];
-  if (row === undefined) throw new Error('an upsert returned no row');
-  return row;
-}
-
-/**
- * Adds what `write` did to the batch's record and to the tenant's counts, all in one transaction with the write itself.
- *
- * Safe to repeat with the same `partId`, also when the answer to a commit was lost: a part counts once, and so does a row
- * that the record has already under an outcome.
- */
-export async function recordPart(
-  db: Db,
-  key: BatchKey,
-  range: KeyRange,
-  partId: string,
-  write: (tx: Db) => Promise<BatchPart>,
-): Promise<void> {
-  await db.transaction(async (tx) => {
-    await boundTransaction(tx as unknown as Db);
-    const before = await lockBatch(tx as unknown as Db, key, range);
-    if (before.lastPart === partId) return;
-    const part = newIn(await write(tx as unknown as Db), before);
-    await addToBatch(tx as unknown as Db, key, partId, part);
-    await addToTenant(tx as unknown as Db, key, part);
-  });
-}
-
-/** Longest that a write waits for a lock, and takes: whoever else uses the table must not queue up behind it. */
-const LOCK_MS_MAX = 2_000;
-/** Our own tables are nobody else's, and a claim may hold the tenant's record while it looks through a table without index. */
-const OWN_LOCK_MS_MAX = 15_000;
-const STATEMENT_MS_MAX = 15_000;
-
-async function boundTransaction(tx: Db): Promise<void> {
-  await tx.execute(sql`
-    SELECT set_config('lock_timeout', ${String(LOCK_MS_MAX)}, true), set_config('statement_timeout', ${String(STATEMENT_MS_MAX)}, true)`);
-}
-
-/** `part` without the rows that the record holds already. */
-function newIn(part: BatchPart, before: BatchRow): BatchPart {
-  const without = (ids: readonly string[], known: readonly string[]) => {
-    const seen = new Set(known);
-    return ids.filter((id) => !seen.has(id));
-  };
-  const quarantined = without(part.quarantined, before.quarantinedIds);
-  return {
-    ...part,
-    embedded: without(part.embedded, before.embeddedIds),
-    // A row that this batch wrote is not superseded when a second worker of the batch finds it written.
-    superseded: without(part.superseded, [...before.supersededIds, ...before.embeddedIds]),
-    gone: without(part.gone, [...before.goneIds, ...before.embeddedIds]),
-    quarantined,
-    quarantinedCodes: quarantined.map((id) => part.quarantinedCodes[part.quarantined.indexOf(id)] ?? ''),
-  };
-}
-
-async function addToBatch(tx: Db, key: BatchKey, partId: string, part: BatchPart): Promise<void> {
-  await tx.execute(sql`
-    UPDATE infill.run_batches
-       SET requests = requests + ${part.requests}, tokens = tokens + ${part.tokens},
-           embedded_ids = embedded_ids || ${sql.param(part.embedded)}::text[],
-           superseded_ids = superseded_ids || ${sql.param(part.superseded)}::text[],
-           gone_ids = gone_ids || ${sql.param(part.gone)}::text[],
-           quarantined_ids = quarantined_ids || ${sql.param(part.quarantined)}::text[],
-           quarantined_codes = quarantined_codes || ${sql.param(part.quarantinedCodes)}::text[], last_part = ${partId}::uuid,
-           truncated_ids = truncated_ids || ${sql.param(part.truncated)}::text[]
-     WHERE ${isBatch(key)}
-    RETURNING set_config('lock_timeout', ${String(OWN_LOCK_MS_MAX)}, true)`);
-}
-
-async function addToTenant(tx: Db, key: BatchKey, part: BatchPart): Promise<void> {
-  await tx.execute(sql`
-    UPDATE infill.run_tenants
-       SET embedded = embedded + ${part.embedded.length}, superseded = superseded + ${part.superseded.length},
-           gone = gone + ${part.gone.length},
-           quarantined = quarantined + CASE WHEN generation = ${key.generation} THEN ${part.quarantined.length}::int ELSE 0 END,
-           requests = requests + ${part.requests}, tokens = tokens + ${part.tokens},
-           cost_usd = CASE WHEN ${part.costUsd}::float8 IS NULL THEN cost_usd ELSE coalesce(cost_usd, 0) + ${part.costUsd}::float8 END
-     WHERE run_id = ${key.runId} AND tenant_id = ${key.tenantId}`);
-}
-
-/**
- * Ends a batch, once: the first call in a generation counts, every other returns false and changes nothing.
- *
- * @param failed rows that were given up, with the failure's code as `reason`.
- */
-export async function endBatch(
-  db: Db,
-  key: BatchKey,
-  range: KeyRange,
-  { failed, reason }: { failed: readonly string[]; reason: string | null },
-): Promise<boolean> {
-  return db.transaction(async (tx) => {
-    const { endedAt } = await lockBatch(tx as unknown as Db, key, range);
-    if (endedAt !== null) return false;
-    await tx.execute(sql`
-      UPDATE infill.run_batches
-         SET ended_at = now(), failed_ids = ${sql.param(failed)}::text[], reason = ${reason}
-       WHERE ${isBatch(key)}`);
-    await tx.execute(sql`
-      UPDATE infill.run_tenants SET ended = ended + 1, failed = failed + ${failed.length}
-       WHERE run_id = ${key.runId} AND tenant_id = ${key.tenantId} AND generation = ${key.generation}`);
-    return true;
-  });
-}
-
-export async function isBatchEnded(db: Db, key: BatchKey): Promise<boolean> {
-  const rows = await db.execute(
-    sql`SELECT 1 FROM infill.run_batches WHERE ${isBatch(key)} AND ended_at IS NOT NULL`,
-  );
-  return rows.length > 0;
-}
-
-/** Rows that a tenant's batches have given up in this generation, as an array for `= ANY(...)`. */
 export function idsGivenUp({ runId, tenantId, generation }: Omit<BatchKey, 'sequence'>): SQL {
-  return sql`ARRAY(SELECT unnest(b.failed_ids) FROM infill.run_batches b
-                    WHERE b.run_id = ${runId} AND b.tenant_id = ${tenantId} AND b.generation = ${generation})`;
+  return sql`coalesce((SELECT CASE WHEN p.failed = 0 THEN '{}'::text[] ELSE
+                     ARRAY(SELECT unnest(b.failed_ids) FROM infill.run_batches b
+                            WHERE b.run_id = p.run_id AND b.tenant_id = p.tenant_id AND b.generation = p.generation) END
+                FROM infill.run_tenants p
+               WHERE p.run_id = ${runId} AND p.tenant_id = ${tenantId} AND p.generation = ${generation}), '{}'::text[])`;
 }
 
 /**
@@ -245,7 +87,7 @@ export async function listRowOutcomes(
   return [...rows];
 }
 
-function isBatch(key: BatchKey): SQL {
+export function isBatch(key: BatchKey): SQL {
   return sql`run_id = ${key.runId} AND tenant_id = ${key.tenantId} AND generation = ${key.generation} AND sequence = ${key.sequence}`;
 }
 

@@ -1,9 +1,7 @@
 /** Statements on `infill.run_tenants`: one tenant's part of a run. */
 import { sql } from 'drizzle-orm';
 import type { RunTenantStatus } from '../core/run.ts';
-import type { CheckedTarget } from './catalog.ts';
 import type { Db } from './client.ts';
-import { asId, belongsTo, idOf, isWork, tableOf } from './target-sql.ts';
 
 export type RunTenantKey = { readonly runId: string; readonly generation: number; readonly tenantId: string };
 
@@ -27,42 +25,6 @@ export type RunTenantRecord = {
   readonly tokens: number;
   readonly costUsd: number | null;
 };
-
-/** The rows that one batch is to embed, as an admission claimed them. */
-export type ClaimedRange = {
-  readonly sequence: number;
-  readonly afterId: string | null;
-  readonly throughId: string;
-  /** Rows that were in the range. */
-  readonly rows: number;
-};
-
-/**
- * Puts tenants into a generation of a run, with nothing claimed yet, if the run is still running in it.
- *
- * Safe to repeat: a tenant that is in this generation already stays as it is. What older generations wrote stays counted;
- * what they failed at or quarantined is forgotten: it is tried again, or `keepQuarantined` counts it.
- */
-export async function planTenants(
-  db: Db,
-  { runId, generation }: { runId: string; generation: number },
-  tenants: readonly { tenantId: string; rows: number; allowance: number | null }[],
-): Promise<void> {
-  if (tenants.length === 0) return;
-  // The run's row is locked, so that it is not settled meanwhile: its settlement would miss these tenants.
-  await db.execute(sql`
-    WITH run AS (
-      SELECT 1 FROM infill.runs WHERE run_id = ${runId} AND generation = ${generation} AND status = 'running' FOR SHARE)
-    INSERT INTO infill.run_tenants AS t (run_id, tenant_id, generation, planned, remaining, allowance)
-    SELECT ${runId}::uuid, p.tenant_id, ${generation}::int, least(p.rows, p.allowance), p.rows, p.allowance
-      FROM run CROSS JOIN unnest(${sql.param(tenants.map((t) => t.tenantId))}::text[],
-                  ${sql.param(tenants.map((t) => t.rows))}::bigint[],
-                  ${sql.param(tenants.map((t) => t.allowance))}::bigint[]) AS p (tenant_id, rows, allowance)
-    ON CONFLICT (run_id, tenant_id) DO UPDATE
-       SET generation = excluded.generation, status = 'queued', reason = NULL, hold_reason = NULL, settled_at = NULL, pass = 1, cursor = NULL, pass_end = NULL,
-           allowance = excluded.allowance, admitted = 0, ended = 0, failed = 0, quarantined = 0, remaining = excluded.remaining
-     WHERE t.generation < excluded.generation`);
-}
 
 /** Tenants of a generation that are not settled, in the order of their ids. */
 export async function listUnsettledTenants(db: Db, runId: string, generation: number): Promise<string[]> {
@@ -116,6 +78,21 @@ export async function listRunTenants(
   );
 }
 
+/** How a run's tenants have ended: how many fell short, the first of them, and what all have left. */
+export async function readTenantEnds(
+  db: Db,
+  runId: string,
+  namedMax: number,
+): Promise<{ tenants: { tenantId: string; reason: string | null }[]; short: number; remaining: number }> {
+  const [totals] = await db.execute<{ short: number; remaining: number }>(sql`
+    SELECT (count(*) FILTER (WHERE status <> 'succeeded'))::float8 AS "short", coalesce(sum(remaining), 0)::float8 AS "remaining"
+      FROM infill.run_tenants WHERE run_id = ${runId}`);
+  const tenants = await db.execute<{ tenantId: string; reason: string | null }>(sql`
+    SELECT tenant_id AS "tenantId", reason FROM infill.run_tenants
+     WHERE run_id = ${runId} AND status <> 'succeeded' ORDER BY tenant_id LIMIT ${namedMax}`);
+  return { tenants: [...tenants], short: totals?.short ?? 0, remaining: totals?.remaining ?? 0 };
+}
+
 async function selectTenants(
   db: Db,
   where: ReturnType<typeof sql>,
@@ -139,65 +116,11 @@ export async function beginTenant(db: Db, key: RunTenantKey): Promise<boolean> {
   return rows.length > 0;
 }
 
-/**
- * Claims the next key range of a tenant, at most `rowsMax` rows, in one statement: two callers never get the same rows.
- *
- * Returns undefined when there is nothing to claim now: the pass is through, the window is full, the allowance is used up,
- * or the run or the tenant is not running in this generation. A claim that is lost before its job is enqueued is taken up
- * by the next pass. A pass goes up to the last row that was there when it began: otherwise rows that keep arriving at the
- * end would keep it, and the run, open for ever.
- */
-export async function claimRange(
-  db: Db,
-  target: CheckedTarget,
-  key: RunTenantKey,
-  { rowsMax, window, exceptIds }: { rowsMax: number; window: number; exceptIds: ReturnType<typeof sql> },
-): Promise<ClaimedRange | undefined> {
-  const isNext = sql`${belongsTo(target, key.tenantId)} AND ${isWork(target)} AND NOT (${idOf(target)}::text = ANY(${exceptIds}))`;
-  // Keyset, not OFFSET: rows leave this set as they are embedded. Two branches, because `cursor IS NULL OR id > cursor`
-  // could not use the index and would step over every row that was written before.
-  const rows = await db.execute<ClaimedRange>(sql`
-    WITH mine AS (
-      SELECT p.cursor, p.pass_end, least(${rowsMax}::bigint, p.allowance) AS rows_max
-        FROM infill.run_tenants p JOIN infill.runs r ON r.run_id = p.run_id
-       WHERE p.run_id = ${key.runId} AND p.tenant_id = ${key.tenantId} AND p.generation = ${key.generation}
-         AND p.status = 'running' AND r.status = 'running' AND r.generation = p.generation
-         AND p.admitted - p.ended < ${window}
-         FOR UPDATE OF p
-    ), walk AS (
-      SELECT mine.cursor, mine.rows_max, CASE WHEN mine.cursor IS NOT NULL THEN mine.pass_end ELSE (
-               SELECT ${idOf(target)}::text FROM ${tableOf(target)} WHERE ${isNext} ORDER BY ${idOf(target)} DESC LIMIT 1) END AS pass_end
-        FROM mine
-    ), next AS (
-      SELECT array_agg(found.id::text ORDER BY found.id) AS ids
-        FROM walk CROSS JOIN LATERAL (
-          (SELECT ${idOf(target)} AS id FROM ${tableOf(target)} WHERE walk.cursor IS NULL AND ${isNext}
-            ORDER BY ${idOf(target)} LIMIT walk.rows_max)
-          UNION ALL
-          (SELECT ${idOf(target)} AS id FROM ${tableOf(target)}
-            WHERE ${idOf(target)} > ${asId(target, sql`walk.cursor`)} AND ${idOf(target)} <= ${asId(target, sql`walk.pass_end`)} AND ${isNext}
-            ORDER BY ${idOf(target)} LIMIT walk.rows_max)) found
-    )
-    UPDATE infill.run_tenants p
-       SET cursor = next.ids[cardinality(next.ids)], pass_end = walk.pass_end, admitted = p.admitted + 1,
-           allowance = p.allowance - cardinality(next.ids)
-      FROM walk, next
-     WHERE p.run_id = ${key.runId} AND p.tenant_id = ${key.tenantId} AND p.generation = ${key.generation} AND cardinality(next.ids) > 0
-    RETURNING p.admitted AS "sequence", walk.cursor AS "afterId", p.cursor AS "throughId", cardinality(next.ids) AS "rows"`);
-  return rows[0];
-}
-
 /** Starts the tenant's next pass from its first row. Returns false when that pass was begun before. */
 export async function beginPass(db: Db, key: RunTenantKey, pass: number): Promise<boolean> {
   const rows = await db.execute(sql`
     UPDATE infill.run_tenants SET pass = ${pass}, cursor = NULL, pass_end = NULL, ended = admitted
      WHERE ${isPart(key)} AND status = 'running' AND pass = ${pass - 1} RETURNING 1`);
-  return rows.length > 0;
-}
-
-/** Whether a tenant's part is still in this generation. If so, it stays in it until the transaction ends. */
-export async function keepGeneration(tx: Db, key: RunTenantKey): Promise<boolean> {
-  const rows = await tx.execute(sql`SELECT 1 FROM infill.run_tenants WHERE ${isPart(key)} FOR NO KEY UPDATE`);
   return rows.length > 0;
 }
 
@@ -253,6 +176,6 @@ export async function settleTenants(
        AND EXISTS (SELECT 1 FROM infill.runs r WHERE r.run_id = ${runId} AND r.generation = ${generation})`);
 }
 
-function isPart({ runId, generation, tenantId }: RunTenantKey) {
+export function isPart({ runId, generation, tenantId }: RunTenantKey) {
   return sql`run_id = ${runId} AND tenant_id = ${tenantId} AND generation = ${generation}`;
 }

@@ -26,11 +26,15 @@ import { RUN_STATUSES, RUN_TENANT_STATUSES, SETTLED_STATUSES } from '../core/run
 export const infill = pgSchema('infill');
 
 const bytea = customType<{ data: Buffer; driverData: Buffer }>({ dataType: () => 'bytea' });
-/** Stored as 0 where there is no limit. */
+/** A limit as it is stored: 0 where nothing is limited, null where nobody has said. */
+export function statedLimitOf(stored: number | null): number | 'unlimited' | null {
+  return stored === 0 ? 'unlimited' : stored;
+}
+
 const statedLimit = customType<{ data: number | 'unlimited'; driverData: number }>({
   dataType: () => 'integer',
   toDriver: (limit) => (limit === 'unlimited' ? 0 : limit),
-  fromDriver: (stored) => (stored === 0 ? 'unlimited' : stored),
+  fromDriver: (stored) => statedLimitOf(stored) ?? 'unlimited',
 });
 const moment = (name: string) => timestamp(name, { withTimezone: true, mode: 'date' });
 const count = (name: string) => bigint(name, { mode: 'number' }).notNull().default(0);
@@ -110,6 +114,8 @@ export const runTenants = infill.table(
     passEnd: text('pass_end'),
     /** Rows the tenant may still claim under the run's limit; null for no limit. */
     allowance: bigint('allowance', { mode: 'number' }),
+    /** Its rows fit one batch, which was admitted when the run was planned and settles the tenant: there is no tenant job. */
+    whole: boolean('whole').notNull().default(false),
     /** Batches claimed and ended in this generation: their difference is what is under way. */
     admitted: integer('admitted').notNull().default(0),
     ended: integer('ended').notNull().default(0),

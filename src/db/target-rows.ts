@@ -32,35 +32,44 @@ export type KeyRange = {
 };
 
 /**
- * Tenants that have rows without an embedding, among `tenantIds` if that is not null. A tenant may turn out to have only
- * blank or quarantined rows.
+ * Tenants that have rows without an embedding, in the order of their ids, among `tenantIds` if that is not null. A tenant may
+ * turn out to have only blank or quarantined rows.
  *
- * With the partial index this hops from tenant to tenant (3.2 ms on a million rows, where DISTINCT reads them all).
+ * With the partial index this hops from tenant to tenant (3.2 ms on a million rows, where DISTINCT reads them all) and can be
+ * asked page by page; without it all are found at once.
  */
 export async function listTenantsWithGaps(
   db: Db,
   target: CheckedTarget,
   tenantIds: readonly string[] | null,
+  page: { after: string | null; limit: number } | null = null,
 ): Promise<string[]> {
   if (target.tenant === null)
     return tenantIds === null || tenantIds.includes(ONLY_TENANT) ? [ONLY_TENANT] : [];
   const tenant = sql`t.${sql.identifier(target.tenant)}`;
   const gap = sql`${embeddingOf(target)} IS NULL`;
-  const found = target.hasMissingIndex
-    ? sql`
-      WITH RECURSIVE hop (tenant) AS (
-        (SELECT ${tenant} FROM ${tableOf(target)} WHERE ${gap} AND ${tenant} IS NOT NULL ORDER BY ${tenant} LIMIT 1)
-        UNION ALL
-        SELECT (SELECT ${tenant} FROM ${tableOf(target)} WHERE ${gap} AND ${tenant} > hop.tenant ORDER BY ${tenant} LIMIT 1)
-          FROM hop WHERE hop.tenant IS NOT NULL
-      )
-      SELECT tenant::text AS tenant FROM hop WHERE tenant IS NOT NULL`
-    : sql`SELECT DISTINCT ${tenant}::text AS tenant FROM ${tableOf(target)} WHERE ${gap} AND ${tenant} IS NOT NULL`;
-
+  if (!target.hasMissingIndex) {
+    const rows = await db.execute<{ tenant: string }>(sql`
+      SELECT DISTINCT ${tenant}::text AS tenant FROM ${tableOf(target)}
+       WHERE ${gap} AND ${tenant} IS NOT NULL
+         AND (${sql.param(tenantIds)}::text[] IS NULL OR ${tenant}::text = ANY(${sql.param(tenantIds)}::text[]))
+       ORDER BY tenant`);
+    return rows.map((row) => row.tenant);
+  }
+  const start =
+    page === null || page.after === null
+      ? sql`true`
+      : sql`${tenant} > ${page.after}::${sql.raw(target.tenantType ?? 'text')}`;
   const rows = await db.execute<{ tenant: string }>(sql`
-    SELECT tenant FROM (${found}) found
-     WHERE ${sql.param(tenantIds)}::text[] IS NULL OR tenant = ANY(${sql.param(tenantIds)}::text[])
-     ORDER BY tenant`);
+    WITH RECURSIVE hop (tenant) AS (
+      (SELECT ${tenant} FROM ${tableOf(target)} WHERE ${gap} AND ${tenant} IS NOT NULL AND ${start} ORDER BY ${tenant} LIMIT 1)
+      UNION ALL
+      SELECT (SELECT ${tenant} FROM ${tableOf(target)} WHERE ${gap} AND ${tenant} > hop.tenant ORDER BY ${tenant} LIMIT 1)
+        FROM hop WHERE hop.tenant IS NOT NULL
+    )
+    SELECT tenant::text AS tenant FROM hop
+     WHERE tenant IS NOT NULL AND (${sql.param(tenantIds)}::text[] IS NULL OR tenant::text = ANY(${sql.param(tenantIds)}::text[]))
+     LIMIT ${page?.limit ?? null}`);
   return rows.map((row) => row.tenant);
 }
 
@@ -81,20 +90,39 @@ export async function measureWork(
   return [...rows];
 }
 
-/** Rows a run can work on, by tenant, for those of `tenantIds` that have any. */
-export async function countWork(
+/** Rows a run can work on by tenant, for those of `tenantIds` that have any: at most `rowsMax` are counted. */
+export async function countWorkUpTo(
   db: Db,
   target: CheckedTarget,
   tenantIds: readonly string[],
-): Promise<{ tenantId: string; rows: number }[]> {
-  const rows = await db.execute<{ tenantId: string; rows: number }>(sql`
-    SELECT wanted.tenant AS "tenantId", work.rows::float8 AS "rows"
+  rowsMax: number,
+): Promise<{ tenantId: string; rows: number; lastId: string }[]> {
+  const rows = await db.execute<{ tenantId: string; rows: number; lastId: string }>(sql`
+    SELECT wanted.tenant AS "tenantId", work.rows::float8 AS "rows", work.ids[cardinality(work.ids)]::text AS "lastId"
       FROM unnest(${sql.param(tenantIds)}::text[]) AS wanted (tenant)
      CROSS JOIN LATERAL (
-       SELECT count(*) AS rows FROM ${tableOf(target)}
-        WHERE ${belongsTo(target, sql`wanted.tenant`)} AND ${isWork(target)}) work
+       SELECT count(*) AS rows, array_agg(found.id ORDER BY found.id) AS ids FROM (
+         SELECT ${idOf(target)} AS id FROM ${tableOf(target)}
+          WHERE ${belongsTo(target, sql`wanted.tenant`)} AND ${isWork(target)}
+          ORDER BY ${idOf(target)} LIMIT ${rowsMax}) found) work
      WHERE work.rows > 0
      ORDER BY wanted.tenant`);
+  return [...rows];
+}
+
+/** Rows a run can work on, by tenant, among `tenantIds` if that is not null: one pass over the table. */
+export async function countWorkByTenant(
+  db: Db,
+  target: CheckedTarget,
+  tenantIds: readonly string[] | null,
+): Promise<{ tenantId: string; rows: number }[]> {
+  const tenant =
+    target.tenant === null ? sql`${ONLY_TENANT}::text` : sql`t.${sql.identifier(target.tenant)}::text`;
+  const rows = await db.execute<{ tenantId: string; rows: number }>(sql`
+    SELECT ${tenant} AS "tenantId", count(*)::float8 AS "rows" FROM ${tableOf(target)}
+     WHERE ${isWork(target)} AND ${tenant} IS NOT NULL
+       AND (${sql.param(tenantIds)}::text[] IS NULL OR ${tenant} = ANY(${sql.param(tenantIds)}::text[]))
+     GROUP BY 1`);
   return [...rows];
 }
 
@@ -112,28 +140,41 @@ export async function countTenantWork(
 }
 
 /**
- * The rows of a batch that are still missing, in key order. Read when the batch runs, so that a retry sends only what is left.
+ * Selects the rows of a batch that are still missing, with their place in the order of the ids.
  *
- * @param range with as many rows at most as were claimed: others may have arrived between them, in any number.
+ * @param batch with as many rows at most as were claimed: others may have arrived between them, in any number.
+ * @param isWanted holds, or no row is read.
  */
-export async function readBatchRows(
+export function batchRowsSql(
+  target: CheckedTarget,
+  batch: KeyRange & { readonly tenantId: string; readonly rows: number },
+  isWanted: SQL,
+  exceptIds: SQL,
+): SQL {
+  // Two forms, because `afterId IS NULL OR id > afterId` in a prepared statement could not use the index.
+  const isAfter = batch.afterId === null ? sql`true` : sql`${idOf(target)} > ${asId(target, batch.afterId)}`;
+  return sql`
+    SELECT row_number() OVER (ORDER BY found.id) AS place, found.id::text AS "rowId", found."text", found."textHash" FROM (
+      SELECT ${idOf(target)} AS id, ${textOf(target)} AS "text", ${textHashOf(target)} AS "textHash"
+        FROM ${tableOf(target)}
+       WHERE ${isWanted} AND ${belongsTo(target, batch.tenantId)} AND ${isWork(target)}
+         AND ${isAfter} AND ${idOf(target)} <= ${asId(target, batch.throughId)}
+         AND NOT (${idOf(target)}::text = ANY(${exceptIds}))
+       ORDER BY ${idOf(target)}
+       LIMIT ${batch.rows}) found`;
+}
+
+/** The ids of the rows of a batch that are still missing. */
+export async function listBatchRows(
   db: Db,
   target: CheckedTarget,
-  tenantId: string,
-  range: KeyRange & { readonly rows: number },
+  batch: KeyRange & { readonly tenantId: string; readonly rows: number },
   exceptIds: SQL,
-): Promise<MissingRow[]> {
-  const rows = await db.execute<MissingRow>(sql`
-    SELECT ${idOf(target)}::text AS "rowId", ${textOf(target)} AS "text", ${textHashOf(target)} AS "textHash",
-           octet_length(convert_to(${textOf(target)}, 'UTF8')) AS "bytes"
-      FROM ${tableOf(target)}
-     WHERE ${belongsTo(target, tenantId)} AND ${isWork(target)}
-       AND (${range.afterId}::text IS NULL OR ${idOf(target)} > ${asId(target, range.afterId)})
-       AND ${idOf(target)} <= ${asId(target, range.throughId)}
-       AND NOT (${idOf(target)}::text = ANY(${exceptIds}))
-     ORDER BY ${idOf(target)}
-     LIMIT ${range.rows}`);
-  return [...rows];
+): Promise<string[]> {
+  const rows = await db.execute<{ rowId: string }>(
+    sql`SELECT t."rowId" FROM (${batchRowsSql(target, batch, sql`true`, exceptIds)}) t ORDER BY t.place`,
+  );
+  return rows.map((row) => row.rowId);
 }
 
 /**
@@ -181,5 +222,17 @@ export async function countWithoutTenant(db: Db, target: CheckedTarget): Promise
   const rows = await db.execute<{ rows: number }>(sql`
     SELECT count(*)::float8 AS "rows" FROM ${tableOf(target)}
      WHERE t.${sql.identifier(target.tenant)} IS NULL AND ${isMissing(target)}`);
+  return rows[0]?.rows ?? 0;
+}
+
+/** Quarantined rows of the tenants that a run has planned. */
+export async function countQuarantinedOfRun(db: Db, target: CheckedTarget, runId: string): Promise<number> {
+  const isPlanned =
+    target.tenant === null
+      ? sql`true`
+      : sql`t.${sql.identifier(target.tenant)}::text IN (SELECT p.tenant_id FROM infill.run_tenants p WHERE p.run_id = ${runId})`;
+  const rows = await db.execute<{ rows: number }>(sql`
+    SELECT count(*)::float8 AS "rows" FROM ${tableOf(target)}
+     WHERE ${isMissing(target)} AND ${isQuarantined(target)} AND ${isPlanned}`);
   return rows[0]?.rows ?? 0;
 }

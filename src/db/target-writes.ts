@@ -1,9 +1,8 @@
-/** The one write on a user's table. */
-import { sql } from 'drizzle-orm';
-import { vectorText } from '../core/vector-text.ts';
+/** The one write on a user's table, as parts of the statement that also records it (`batch-parts.ts`). */
+import { type SQL, sql } from 'drizzle-orm';
+import { vectorArrayBytes } from '../core/vector-wire.ts';
 import type { CheckedTarget } from './catalog.ts';
-import type { Db } from './client.ts';
-import { asId, belongsTo, embeddingOf, idOf, tableOf, textHashOf } from './target-sql.ts';
+import { belongsTo, embeddingOf, idOf, tableOf, textHashOf } from './target-sql.ts';
 
 export type EmbeddedRow = {
   readonly rowId: string;
@@ -12,65 +11,82 @@ export type EmbeddedRow = {
   readonly vector: Float32Array;
 };
 
-export type WriteOutcome = {
-  readonly rowId: string;
-  /** superseded: the row has another text or tenant by now, or somebody else's embedding. gone: it was deleted. */
-  readonly outcome: 'embedded' | 'superseded' | 'gone';
+/**
+ * Becomes of a row: `embedded`; `superseded`, when it has another text or tenant by now, or somebody else's embedding; `gone`, when
+ * it was deleted.
+ */
+export type RowOutcome = 'embedded' | 'superseded' | 'gone';
+
+/** The common table expressions of a write or a rehearsal: `outcome (id, place, outcome)` has a row for each given row. */
+export type OutcomeSql = { readonly ctes: SQL };
+
+/** No row at all. */
+export const noOutcome: OutcomeSql = {
+  ctes: sql`outcome AS (SELECT NULL::text AS id, NULL::bigint AS place, NULL::text AS outcome WHERE false)`,
 };
 
 /**
- * Writes embeddings in one statement and says of each row what became of it.
+ * Writes embeddings and says of each row what became of it.
  *
  * Safe to repeat. A row is left alone when its text is no longer the text that was sent (compare-and-set on the hash), when
  * it moved to another tenant, or when it has an embedding: it stays as it is, for the next pass.
  *
- * @param rows each id at most once.
+ * @param rows each id at most once, at least one.
+ * @param isAllowed holds for the whole write, or nothing is written.
  */
-export async function writeEmbeddings(
-  db: Db,
+export function writeSql(
   target: CheckedTarget,
   tenantId: string,
   rows: readonly EmbeddedRow[],
-): Promise<WriteOutcome[]> {
-  if (rows.length === 0) return [];
-  const vectorType = sql`${sql.identifier(target.vectorSchema)}.vector`;
-  // VALUES took three quarters of the time of unnest over arrays of text (docs/benchmarks.md).
-  const values = rows.map(
-    (row) =>
-      sql`(${asId(target, row.rowId)}, ${row.textHash}::text, ${vectorText(row.vector)}::${vectorType})`,
+  isAllowed: SQL,
+): OutcomeSql {
+  const vectors = vectorArrayBytes(
+    rows.map(({ vector }) => vector),
+    target.vectorOid,
   );
-
-  const outcomes = await db.execute<WriteOutcome>(sql`
-    WITH e (id, text_hash, embedding) AS (VALUES ${sql.join(values, sql`, `)}),
+  return {
+    ctes: sql`
+    e AS (${givenRows(target, rows)}),
+    v AS (SELECT embedding, place FROM unnest(${sql.param(vectors)}::${sql.identifier(target.vectorSchema)}.vector[]) WITH ORDINALITY AS v (embedding, place)),
     written AS (
-      UPDATE ${tableOf(target)} SET ${sql.identifier(target.embedding)} = e.embedding
-        FROM e
-       WHERE ${idOf(target)} = e.id AND ${belongsTo(target, tenantId)}
+      UPDATE ${tableOf(target)} SET ${sql.identifier(target.embedding)} = v.embedding
+        FROM e JOIN v ON v.place = e.place
+       WHERE ${isAllowed} AND ${idOf(target)} = e.id AND ${belongsTo(target, tenantId)}
          AND ${embeddingOf(target)} IS NULL AND ${textHashOf(target)} = e.text_hash
       RETURNING ${idOf(target)} AS id
-    )
-    SELECT e.id::text AS "rowId",
-           CASE WHEN e.id IN (SELECT id FROM written) THEN 'embedded'
-                WHEN EXISTS (SELECT 1 FROM ${tableOf(target)} WHERE ${idOf(target)} = e.id) THEN 'superseded' ELSE 'gone' END AS "outcome"
-      FROM e`);
-  return [...outcomes];
+    ),
+    outcome AS (
+      SELECT e.id::text AS id, e.place,
+             CASE WHEN e.id IN (SELECT id FROM written) THEN 'embedded'
+                  WHEN EXISTS (SELECT 1 FROM ${tableOf(target)} WHERE ${idOf(target)} = e.id) THEN 'superseded' ELSE 'gone' END AS outcome
+        FROM e)`,
+  };
 }
 
 /** Says which rows would have taken an embedding, by the same conditions as the write; changes nothing. */
-export async function rehearseEmbeddings(
-  db: Db,
+export function rehearseSql(
   target: CheckedTarget,
   tenantId: string,
   rows: readonly EmbeddedRow[],
-): Promise<WriteOutcome[]> {
-  if (rows.length === 0) return [];
-  const values = rows.map((row) => sql`(${asId(target, row.rowId)}, ${row.textHash}::text)`);
-  const outcomes = await db.execute<WriteOutcome>(sql`
-    WITH e (id, text_hash) AS (VALUES ${sql.join(values, sql`, `)})
-    SELECT e.id::text AS "rowId",
-           CASE WHEN ${idOf(target)} IS NULL THEN 'gone'
-                WHEN ${belongsTo(target, tenantId)} AND ${embeddingOf(target)} IS NULL AND ${textHashOf(target)} = e.text_hash
-                THEN 'embedded' ELSE 'superseded' END AS "outcome"
-      FROM e LEFT JOIN ${tableOf(target)} ON ${idOf(target)} = e.id`);
-  return [...outcomes];
+  isAllowed: SQL,
+): OutcomeSql {
+  return {
+    ctes: sql`
+    e AS (${givenRows(target, rows)}),
+    outcome AS (
+      SELECT e.id::text AS id, e.place,
+             CASE WHEN ${idOf(target)} IS NULL THEN 'gone'
+                  WHEN ${belongsTo(target, tenantId)} AND ${embeddingOf(target)} IS NULL AND ${textHashOf(target)} = e.text_hash
+                  THEN 'embedded' ELSE 'superseded' END AS outcome
+        FROM e LEFT JOIN ${tableOf(target)} ON ${idOf(target)} = e.id
+       WHERE ${isAllowed})`,
+  };
+}
+
+function givenRows(target: CheckedTarget, rows: readonly EmbeddedRow[]): SQL {
+  const ids = rows.map(({ rowId }) => rowId);
+  const hashes = rows.map(({ textHash }) => textHash);
+  return sql`
+    SELECT id, text_hash, place
+      FROM unnest(${sql.param(ids)}::${sql.raw(target.idType)}[], ${sql.param(hashes)}::text[]) WITH ORDINALITY AS e (id, text_hash, place)`;
 }

@@ -27,6 +27,19 @@ export type CredentialRecord = Omit<typeof tenantCredentials.$inferSelect, 'stat
   readonly status: CredentialStatus;
 };
 
+/** What a key is opened from, and how it is used. */
+export type SealedCredential = Pick<
+  CredentialRecord,
+  | 'tenantId'
+  | 'sealedKey'
+  | 'fingerprint'
+  | 'baseUrl'
+  | 'organization'
+  | 'requestsPerMinute'
+  | 'tokensPerMinute'
+  | 'weight'
+>;
+
 export type NewCredential = Pick<
   CredentialRecord,
   | 'tenantId'

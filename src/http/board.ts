@@ -119,6 +119,8 @@ const DATA_FIELDS: readonly string[] = [
   'afterId',
   'throughId',
   'rows',
+  'target',
+  'isWhole',
 ];
 
 function keysOnly(data: unknown, fields: readonly string[]): unknown {

@@ -52,15 +52,14 @@ export async function enqueueTenants(queues: Queues, tenants: readonly PlanTenan
   await addAll(queues.tenants, jobs);
 }
 
-/** Enqueues batches as children of their tenant's job, which must exist. */
+/** Enqueues batches as children of their tenant's job, or of their run's where they settle their tenant. That job must exist. */
 export async function enqueueBatches(queues: Queues, batches: readonly RunBatch[]): Promise<void> {
   const jobs = batches.map((batch) => {
     const { name, data, opts } = runBatchJob(batch);
-    return {
-      name,
-      data,
-      opts: { ...opts, parent: { id: planTenantId(batch), queue: queues.tenants.qualifiedName } },
-    };
+    const parent = batch.isWhole
+      ? { id: planRunId(batch), queue: queues.runs.qualifiedName }
+      : { id: planTenantId(batch), queue: queues.tenants.qualifiedName };
+    return { name, data, opts: { ...opts, parent } };
   });
   await addAll(queues.batches, jobs);
 }

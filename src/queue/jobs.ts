@@ -18,6 +18,8 @@ export type QueueName = (typeof QUEUES)[keyof typeof QUEUES];
 
 /** Raised when a payload changes its meaning. A worker leaves jobs of a version that it does not know alone. */
 export const PAYLOAD_VERSION = 1;
+/** Of batches that settle their tenant: a worker that does not know this would leave the tenant unsettled. */
+const WHOLE_VERSION = 2;
 
 /** Stacks of errors that stay with a job: the last ones. Each attempt adds its own. */
 const STACK_TRACES_MAX = 2;
@@ -49,15 +51,19 @@ export const PlanTenantPayload = z.object({
   tenantId: z.string(),
 });
 export const RunBatchPayload = z.object({
-  v: Version,
+  v: z.literal([PAYLOAD_VERSION, WHOLE_VERSION]),
   runId: z.uuid(),
   generation: z.int().min(1),
   tenantId: z.string(),
+  /** Its target. Absent in jobs of versions before it was added. */
+  target: z.string().optional(),
   sequence: z.int().min(1),
   /** The rows between these, as many as there were when the range was claimed. */
   afterId: z.string().nullable(),
   throughId: z.string(),
   rows: z.int().min(1),
+  /** Whether it is all that its tenant has: it then settles the tenant, which has no job. */
+  isWhole: z.boolean().optional(),
 });
 
 export type PlanRun = Omit<z.infer<typeof PlanRunPayload>, 'v' | 'step'>;
@@ -107,7 +113,7 @@ export function planTenantJob(tenant: PlanTenant): JobSpec {
 export function runBatchJob(batch: RunBatch): JobSpec {
   return {
     name: `batch ${batch.tenantId} #${batch.sequence}`,
-    data: { v: PAYLOAD_VERSION, ...batch },
+    data: { v: batch.isWhole ? WHOLE_VERSION : PAYLOAD_VERSION, ...batch },
     opts: {
       jobId: runBatchId(batch),
       attempts: BATCH_ATTEMPTS_MAX,

@@ -1,9 +1,8 @@
 import type { CarefulWrites } from '../backfill/careful-writes.ts';
-import type { GateAnswer } from '../core/health-gate.ts';
+import type { GateAnswer, HeldSwitch } from '../core/health-gate.ts';
 import { gate } from '../core/health-gate.ts';
 import type { Db } from '../db/client.ts';
 import { type DatabaseHealth, readDatabaseHealth } from '../db/database-health.ts';
-import { listSwitches } from '../db/switches.ts';
 
 /** How long one look at the database's load serves all tenants of this worker. */
 const LOOK_EVERY_MS = 1_000;
@@ -12,10 +11,10 @@ const LOOK_EVERY_MS = 1_000;
 export function createGate(
   { db, writes, replicationLagMaxMs }: { db: Db; writes: CarefulWrites; replicationLagMaxMs: number },
   now: () => number = Date.now,
-): (target: string, tenantId: string) => Promise<GateAnswer> {
+): (target: string, tenantId: string, switches: readonly HeldSwitch[]) => Promise<GateAnswer> {
   let looked: { atMs: number; health: Promise<DatabaseHealth> } | undefined;
 
-  return async (target, tenantId) => {
+  return async (target, tenantId, switches) => {
     if (looked === undefined || now() - looked.atMs > LOOK_EVERY_MS)
       looked = { atMs: now(), health: readDatabaseHealth(db) };
     const current = looked;
@@ -23,8 +22,6 @@ export function createGate(
       if (looked === current) looked = undefined;
       throw error;
     });
-    // Read each time: what an operator switched off before a run began must not slip through.
-    const switches = await listSwitches(db);
     const facts = { ...health, switches, replicationLagMaxMs, quietMs: now() - writes.busyAtMs };
     return gate(facts, { target, tenantId });
   };

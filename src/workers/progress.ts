@@ -8,10 +8,10 @@ import type { Queues } from '../queue/enqueue.ts';
 import { planRunId, planTenantId } from '../queue/jobs.ts';
 
 export type ProgressReporter = {
-  /** Shows how far a run, and a tenant of it, are, on their jobs. Never throws: it is for the eye only. */
+  /** Shows how far a run, and a tenant of it, are, on their jobs, twice a second at most. Never throws: it is for the eye only. */
   report(runId: string, tenantId?: string): Promise<void>;
-  /** The same when the tenant has settled: the last word on it, so it is never left out for coming too soon. */
-  reportSettled(runId: string, tenantId: string): Promise<void>;
+  /** The same when the run or the tenant has settled: the last word on it, so it is never left out for coming too soon. */
+  reportSettled(runId: string, tenantId?: string): Promise<void>;
 };
 
 /** A run's progress is written at most this often by one worker, so that it costs nothing beside the work. */
@@ -30,13 +30,14 @@ export function createProgressReporter(
   const reportedAtMs = new Map<string, number>();
 
   const write = async (runId: string, tenantId: string | undefined, isLast: boolean) => {
+    // Before anything is read: adding up a run's tenants for each batch would cost more than the batch.
+    const last = reportedAtMs.get(runId) ?? 0;
+    if (!isLast && now() - last < REPORT_EVERY_MS) return;
+    if (reportedAtMs.size >= RUNS_MAX) reportedAtMs.clear();
+    reportedAtMs.set(runId, now());
     const run = await readRun(db, runId);
     if (run === undefined) return;
     const settled = isSettled(run.status);
-    const last = reportedAtMs.get(runId) ?? 0;
-    if (!settled && !isLast && now() - last < REPORT_EVERY_MS) return;
-    if (reportedAtMs.size >= RUNS_MAX) reportedAtMs.clear();
-    reportedAtMs.set(runId, now());
 
     const counts = { ...run, planned: run.planned ?? 0 };
     const key = { runId, generation: run.generation };

@@ -135,7 +135,7 @@ async function onRunJob(deps: WorkersDeps, job: Job, token: string): Promise<str
   if (payload.step === 'plan') {
     const outcome = await planRun(deps, payload);
     if (outcome.kind === 'again') return comeAgain(job, token, outcome.inMs);
-    await deps.progress.report(payload.runId);
+    await deps.progress.reportSettled(payload.runId);
     if (outcome.kind === 'ended') return outcome.as;
     await job.updateData({ ...job.data, step: 'settle' });
   }
@@ -143,7 +143,7 @@ async function onRunJob(deps: WorkersDeps, job: Job, token: string): Promise<str
   await waitForChildren(job, token);
   const outcome = await settleFinishedRun(deps, payload);
   if (outcome === 'stopping') return comeAgain(job, token, STOPPING_POLL_MS);
-  await deps.progress.report(payload.runId);
+  await deps.progress.reportSettled(payload.runId);
   return outcome;
 }
 

@@ -12,7 +12,7 @@ const LOOK_EVERY_MS = 1_000;
 export function createWindow(
   { db, redis, keyring, windowStart }: { db: Db; redis: Redis; keyring: Keyring; windowStart: number },
   now: () => number = Date.now,
-): (tenantId: string) => Promise<number> {
+): (tenantId: string, weight?: number) => Promise<number> {
   let looked:
     | { atMs: number; figures: Promise<{ slots: number; tenants: number; totalWeight: number }> }
     | undefined;
@@ -22,7 +22,7 @@ export function createWindow(
     return { slots, ...active };
   };
 
-  return async (tenantId) => {
+  return async (tenantId, known) => {
     if (looked === undefined || now() - looked.atMs > LOOK_EVERY_MS)
       looked = { atMs: now(), figures: look() };
     const current = looked;
@@ -31,10 +31,12 @@ export function createWindow(
       throw error;
     });
     // A tenant without a usable key finds that out in its first batch; its weight does not matter until then.
-    const weight = await keyring.resolve(tenantId).then(
-      (credential) => credential.weight,
-      () => 1,
-    );
+    const weight =
+      known ??
+      (await keyring.resolve(tenantId).then(
+        (credential) => credential.weight,
+        () => 1,
+      ));
     return windowOf({ workerSlots: slots, activeTenants: tenants, totalWeight, weight, windowStart });
   };
 }

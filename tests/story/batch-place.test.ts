@@ -1,7 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { controlRun } from '../../src/backfill/control-run.ts';
 import { planRun } from '../../src/backfill/plan-run.ts';
-import { planTenant } from '../../src/backfill/plan-tenant.ts';
 import { runBatch } from '../../src/backfill/run-batch.ts';
 import { startRun } from '../../src/backfill/start-run.ts';
 import { readRun } from '../../src/db/runs.ts';
@@ -35,7 +34,6 @@ test('a batch that is planned anew takes over its place in the line of an accoun
   const ask = async () => {
     const key = { runId: run.runId, generation: (await readRun(story.deps.db, run.runId))?.generation ?? 0 };
     await planRun(story.deps, key);
-    await planTenant(story.deps, { ...key, tenantId: 'acme' });
     const jobs = await story.queues.batches.getJobs(['waiting', 'prioritized']);
     const batch = jobs
       .map(({ data: { v: _v, ...data } }) => data as RunBatch)

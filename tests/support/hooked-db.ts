@@ -1,4 +1,5 @@
 import type { Db } from '../../src/db/client.ts';
+import type { Lane } from '../../src/db/lane.ts';
 
 /** What a test does around every statement, every commit and every call of the provider. */
 export type Hooks = { around<T>(work: () => Promise<T>): Promise<T> };
@@ -18,6 +19,11 @@ export function hookedDb(db: Db, hooks: Hooks): Db {
       return typeof value === 'function' ? value.bind(target) : value;
     },
   });
+}
+
+/** `lane`, with each transaction done by way of `hooks`. */
+export function hookedLane(lane: Lane, hooks: Hooks): Lane {
+  return { transaction: (...args) => hooks.around(() => lane.transaction(...args)) };
 }
 
 /** Pauses of random length, from a seed, so that two callers meet at other statements each time. */

@@ -46,6 +46,7 @@ export class MemoryQueues {
       name: QUEUES[kind],
       qualifiedName: `bull:${QUEUES[kind]}`,
       addBulk: (specs: JobSpec[]) => hooks.around(async () => specs.map((spec) => this.#add(kind, spec))),
+      getWaitingCount: async () => 0,
       getJobState: (id: string) => hooks.around(async () => this.#jobs.get(id)?.state ?? 'unknown'),
       getJob: (id: string) => hooks.around(async () => this.#facade(id)),
       getActive: () =>

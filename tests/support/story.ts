@@ -11,11 +11,12 @@ import { TargetsFile, toTargets } from '../../src/core/target.ts';
 import { createKeyring } from '../../src/credentials/keyring.ts';
 import { openDatabase } from '../../src/db/client.ts';
 import { createInspector } from '../../src/db/inspector.ts';
+import { openLane } from '../../src/db/lane.ts';
 import type { Embedder } from '../../src/openai/embedder.ts';
 import type { Pacer } from '../../src/pacing/pacer.ts';
 import { createPaidTexts } from '../../src/pacing/paid-texts.ts';
 import { closeQueues, openQueues, type Queues } from '../../src/queue/enqueue.ts';
-import { type Hooks, hookedDb } from './hooked-db.ts';
+import { type Hooks, hookedDb, hookedLane } from './hooked-db.ts';
 import { createTestDatabase, createTestRedis } from './services.ts';
 import { DIMENSIONS, isRealPostgres, MODEL, type Row, vectorOf } from './system.ts';
 
@@ -37,6 +38,7 @@ export async function openStory() {
       `ALTER DATABASE ${new URL(database.url).pathname.slice(1)} SET synchronous_commit = off`,
     );
   const { db, close } = openDatabase(database.url, { connectionsMax: 8, applicationName: 'infill-story' });
+  const lane = openLane(database.url, { connectionsMax: 8, applicationName: 'infill-story' });
   const redis = new Redis(redisService.url, { maxRetriesPerRequest: null });
   const queues = openQueues(redis);
   const provider = new MemoryProvider();
@@ -45,6 +47,7 @@ export async function openStory() {
 
   const deps: BatchDeps = {
     db,
+    lane,
     queues,
     inspect: createInspector(db, TARGETS),
     windowOf: async () => 2,
@@ -74,6 +77,7 @@ export async function openStory() {
     process: (hooks: Hooks, other: { queues?: Queues } = {}): BatchDeps => ({
       ...deps,
       db: hookedDb(db, hooks),
+      lane: hookedLane(lane, hooks),
       queues: other.queues ?? queues,
       inspect: createInspector(hookedDb(db, hooks), TARGETS),
       embedder: { embed: async (...args) => hooks.around(() => provider.embed(...args)) },
@@ -117,6 +121,7 @@ export async function openStory() {
     close: async () => {
       await closeQueues(queues);
       redis.disconnect();
+      await lane.close();
       await close();
       await sql.end({ timeout: 2 });
       await redisService.close();

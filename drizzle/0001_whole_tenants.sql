@@ -1,0 +1,1 @@
+ALTER TABLE "infill"."run_tenants" ADD COLUMN "whole" boolean DEFAULT false NOT NULL;
