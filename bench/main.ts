@@ -9,6 +9,7 @@
 import { fairness } from './fairness.ts';
 import { memory } from './memory.ts';
 import { few, large, scale, tenants } from './scale.ts';
+import { slowAccounts } from './slow-accounts.ts';
 import { storm } from './storm.ts';
 import { throughput } from './throughput.ts';
 import { untold } from './untold.ts';
@@ -20,6 +21,7 @@ const BENCHES: Readonly<Record<string, () => Promise<void>>> = {
   throughput,
   memory,
   fairness,
+  'slow-accounts': slowAccounts,
   storm,
   untold,
   scale,

@@ -101,7 +101,11 @@ const VARIABLES = {
   HOST: z.string().min(1).default('0.0.0.0').describe('Address to listen on.'),
   PORT: port.default(3000).describe('Port of the admin API.'),
   WORKER_PORT: port.default(3001).describe('Port of a worker: health and metrics.'),
-  WORKER_CONCURRENCY: wholeNumber(1, 256).default(16).describe('Batches a worker runs at once.'),
+  WORKER_CONCURRENCY: wholeNumber(1, 256)
+    .default(16)
+    .describe(
+      'Batches a worker runs at once. Those that have waited 5 s for an answer do not count, up to as many again.',
+    ),
   TENANT_WINDOW: wholeNumber(1, 256)
     .default(4)
     .describe('Batches of one tenant on Redis to start with; grows while slots are free.'),

@@ -62,7 +62,12 @@ async function main(): Promise<void> {
     opened.push({ name, close: () => timer.close() });
   };
   // Nobody else's share of the slots shrinks because of a worker that takes nothing any more.
-  const announce = () => announceSlots(redis, workerId, signal.aborted ? 0 : config.worker.concurrency);
+  let slots = config.worker.concurrency;
+  const announce = () => announceSlots(redis, workerId, signal.aborted ? 0 : slots);
+  const onSlots = (now: number) => {
+    slots = now;
+    void announce().catch(() => undefined);
+  };
   every('announce', ANNOUNCE_EVERY_MS, announce);
   every('sweep', config.worker.sweepEveryMs, async () =>
     metrics.healed.inc((await sweep(deps, workerId)).length),
@@ -82,7 +87,7 @@ async function main(): Promise<void> {
     every('webhook', config.worker.pollEveryMs, () => deliverEvents(db, posting, log, signal));
   }
 
-  const workers = startWorkers({ ...deps, metrics }, config.worker);
+  const workers = startWorkers({ ...deps, metrics }, { ...config.worker, onSlots });
   opened.push({ name: 'workers', close: closeWorkers });
   log.info(
     { workerId, concurrency: config.worker.concurrency, targets: [...targets.keys()] },
@@ -113,7 +118,8 @@ function openServices(config: Config, log: Log, opened: Closeable[]) {
   const queues = openQueues(redis);
   opened.push({ name: 'queues', close: () => closeQueues(queues) });
 
-  const embedder = createOpenAiEmbedder({ connectionsMax: config.worker.concurrency });
+  // As many again while slots are lent out.
+  const embedder = createOpenAiEmbedder({ connectionsMax: 2 * config.worker.concurrency });
   opened.push({ name: 'embedder', close: () => embedder.close() });
   return { database, lane, redis, queues, embedder };
 }

@@ -8,6 +8,7 @@ import type { EmbedAnswer } from '../openai/embedder.ts';
 import type { AnswerHeard, Reservation, Wait } from '../pacing/pacer.ts';
 import { pause, reserveSoon, SLEEP_MS_MAX } from '../pacing/wait.ts';
 import type { BatchDeps } from './deps.ts';
+import { inSlot } from './in-slot.ts';
 
 export type Call = {
   readonly credential: Credential;
@@ -59,6 +60,15 @@ function isProviderFailure(error: unknown): boolean {
  * @throws what `assertWanted` throws.
  */
 export async function callProvider(
+  deps: BatchDeps,
+  call: Call,
+  texts: readonly string[],
+  bytes: number,
+): Promise<EmbedAnswer> {
+  return inSlot(deps, call, (counted) => callAtPace(deps, counted, texts, bytes));
+}
+
+async function callAtPace(
   deps: BatchDeps,
   call: Call,
   texts: readonly string[],

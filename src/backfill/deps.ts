@@ -6,6 +6,7 @@ import type { Lane } from '../db/lane.ts';
 import type { Embedder } from '../openai/embedder.ts';
 import type { Pacer } from '../pacing/pacer.ts';
 import type { PaidTexts } from '../pacing/paid-texts.ts';
+import type { SlotShares } from '../pacing/slot-shares.ts';
 import type { Queues } from '../queue/enqueue.ts';
 import type { CarefulWrites } from './careful-writes.ts';
 import type { KeyGate } from './key-gate.ts';
@@ -50,6 +51,7 @@ export type BatchDeps = PlanDeps & {
   readonly longWaits: LongWaits;
   readonly writes: CarefulWrites;
   readonly paidTexts: PaidTexts;
+  readonly slotShares: SlotShares;
   readonly tokenizer: Tokenizer;
 };
 

@@ -10,6 +10,7 @@ import { settleFinishedRun } from '../backfill/settle.ts';
 import { backoffMs } from '../core/backoff.ts';
 import { EmbedError } from '../core/failures.ts';
 import { databaseTrouble } from '../core/service-trouble.ts';
+import { SlotShares } from '../pacing/slot-shares.ts';
 import {
   BATCH_BACKOFF_FACTOR_MAX,
   PAYLOAD_VERSION,
@@ -22,7 +23,7 @@ import type { WorkerMetrics } from './metrics.ts';
 import type { ProgressReporter } from './progress.ts';
 import { comeAgain, failForGood, settleFailure, waitForChildren } from './verdict.ts';
 
-export type WorkersDeps = BatchDeps & {
+export type WorkersDeps = Omit<BatchDeps, 'slotShares'> & {
   /** A connection with `maxRetriesPerRequest: null`; each worker makes a blocking copy of it. */
   readonly redis: Redis;
   readonly progress: ProgressReporter;
@@ -55,20 +56,36 @@ export type WorkersOptions = {
   readonly retryBackoffMs: number;
   /** How often a held tenant, or batch, checks whether it may go on. */
   readonly pollEveryMs: number;
+  /** Called with the number of batches that may run at once when it changes: more while slots are lent out. */
+  readonly onSlots?: (slots: number) => void;
 };
 
 export function startWorkers(deps: WorkersDeps, options: WorkersOptions): Workers {
   const stopping = new AbortController();
   const planning = { ...options, concurrency: PLAN_CONCURRENCY };
+  const slotShares = new SlotShares({ slots: options.concurrency, onLent: (lent) => void lend(lent) });
+  const batches = startOne(deps, QUEUES.batches, options, (job, token, signal) => {
+    const either = AbortSignal.any([stopping.signal, signal]);
+    return onBatchJob({ ...deps, slotShares }, job, token, either, options.pollEveryMs);
+  });
   const workers = [
     startOne(deps, QUEUES.runs, planning, (job, token) => onRunJob(deps, job, token)),
     startOne(deps, QUEUES.tenants, planning, (job, token) =>
       onTenantJob(deps, job, token, options.pollEveryMs),
     ),
-    startOne(deps, QUEUES.batches, options, (job, token, signal) =>
-      onBatchJob(deps, job, token, AbortSignal.any([stopping.signal, signal]), options.pollEveryMs),
-    ),
+    batches,
   ];
+
+  async function lend(lent: number): Promise<void> {
+    const isMore = options.concurrency + lent > batches.concurrency;
+    batches.concurrency = options.concurrency + lent;
+    options.onSlots?.(batches.concurrency);
+    // BullMQ looks at the number only when a job ends. When it resumes, it looks at once.
+    if (!isMore || batches.closing !== undefined) return;
+    await batches.pause(true);
+    await batches.resume();
+  }
+
   return {
     close: async () => void (await Promise.all(workers.map((worker) => worker.close()))),
     interrupt: () => stopping.abort(new EmbedError('shutting_down')),
@@ -165,7 +182,7 @@ async function onTenantJob(deps: WorkersDeps, job: Job, token: string, pollEvery
 }
 
 async function onBatchJob(
-  deps: WorkersDeps,
+  deps: WorkersDeps & BatchDeps,
   job: Job,
   token: string,
   signal: AbortSignal,

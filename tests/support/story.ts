@@ -15,6 +15,7 @@ import { openLane } from '../../src/db/lane.ts';
 import type { Embedder } from '../../src/openai/embedder.ts';
 import type { Pacer } from '../../src/pacing/pacer.ts';
 import { createPaidTexts } from '../../src/pacing/paid-texts.ts';
+import { SlotShares } from '../../src/pacing/slot-shares.ts';
 import { closeQueues, openQueues, type Queues } from '../../src/queue/enqueue.ts';
 import { type Hooks, hookedDb, hookedLane } from './hooked-db.ts';
 import { createTestDatabase, createTestRedis } from './services.ts';
@@ -61,6 +62,7 @@ export async function openStory() {
     longWaits: new LongWaits(),
     writes: new CarefulWrites(),
     paidTexts: createPaidTexts(redis, 0),
+    slotShares: new SlotShares({ slots: 16, onLent: () => undefined }),
     tokenizer: { countTokens: () => 1, truncateToTokens: (text) => text },
   };
 

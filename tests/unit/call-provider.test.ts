@@ -7,6 +7,7 @@ import { KeyGate } from '../../src/backfill/key-gate.ts';
 import { EmbedError } from '../../src/core/failures.ts';
 import type { EmbedAnswer } from '../../src/openai/embedder.ts';
 import type { Pacer, Reservation } from '../../src/pacing/pacer.ts';
+import { SlotShares } from '../../src/pacing/slot-shares.ts';
 import { NO_LIMITS } from '../support/pacing.ts';
 
 const ESTIMATE = 17;
@@ -70,6 +71,7 @@ function setup({
     pacer,
     db: { execute: async (query: SQL) => void noted.push(new PgDialect().sqlToQuery(query).params) },
     keyGate: new KeyGate(),
+    slotShares: new SlotShares({ slots: 16, onLent: () => undefined }),
     log: { info: () => undefined, warn: () => undefined, error: () => undefined },
     embedder: {
       embed: (_credential: unknown, { texts }: { texts: readonly string[] }) =>
