@@ -9,7 +9,7 @@ const FLOAT_BYTES = 4;
 /**
  * Writes vectors as the binary form of `vector[]`: big-endian floats, exactly those of the answer.
  *
- * Takes 0.003 ms a vector of 1,536 dimensions, where its text takes 0.045 (docs/benchmarks.md).
+ * Takes 0.003 ms a vector of 1,536 dimensions (docs/benchmarks.md).
  *
  * @param elementOid oid of the type `vector` in the database that reads it.
  */
