@@ -90,8 +90,8 @@ async function onFailure(
     return;
   }
   if (error instanceof EmbedError && verdict === 'stop_run') {
-    // A tenant's own endpoint speaks for that tenant alone.
-    if (error.code === 'request_invalid' && hasOwnEndpoint(deps, start)) {
+    // The account behind a tenant's key may be the reason ("budget exceeded"), so only that tenant stops.
+    if (error.code === 'request_invalid' && isTenantsKey(deps, start)) {
       await stopTenant(deps, batch, error.code);
       await record.end({ failed: [], reason: error.code });
       return;
@@ -109,9 +109,9 @@ async function onFailure(
   throw error;
 }
 
-function hasOwnEndpoint(deps: BatchDeps, start: BatchStart): boolean {
+function isTenantsKey(deps: BatchDeps, start: BatchStart): boolean {
   try {
-    return deps.keyring.open(start.credential).hasOwnEndpoint;
+    return deps.keyring.open(start.credential).owner === 'tenant';
   } catch {
     return false;
   }

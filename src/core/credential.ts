@@ -6,8 +6,6 @@ export type Credential = {
   readonly apiKey: string;
   /** Where the key may be sent, without a trailing slash: `https://api.openai.com/v1`. */
   readonly baseUrl: string;
-  /** Whether that address is the tenant's own choice, and not the one that everybody's keys go to. */
-  readonly hasOwnEndpoint: boolean;
   /** Sent as `OpenAI-Organization`; null sends nothing, whatever the environment says. */
   readonly organization: string | null;
   /** SHA-256 of the key, hex, cut to 16 characters: tells keys apart without telling the key. */

@@ -51,7 +51,6 @@ function platformCredential({
   return {
     apiKey: platformKey,
     baseUrl: defaultBaseUrl,
-    hasOwnEndpoint: false,
     organization: null,
     fingerprint: fingerprintOf(platformKey),
     owner: 'platform',
@@ -76,7 +75,6 @@ export function openCredential(
   return {
     apiKey,
     baseUrl: record.baseUrl ?? defaultBaseUrl,
-    hasOwnEndpoint: record.baseUrl !== null && record.baseUrl !== defaultBaseUrl,
     organization: record.organization,
     fingerprint: record.fingerprint,
     owner: 'tenant',

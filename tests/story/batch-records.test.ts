@@ -72,6 +72,18 @@ function deafOnce(): Hooks {
   };
 }
 
+/** The story's processes, where every tenant has a key of that kind. */
+function withKeysLike(kind: Partial<Credential>): BatchDeps {
+  const { keyring } = story.deps;
+  return {
+    ...story.deps,
+    keyring: {
+      resolve: async (tenantId) => ({ ...(await keyring.resolve(tenantId)), ...kind }),
+      open: (sealed) => ({ ...keyring.open(sealed), ...kind }),
+    },
+  };
+}
+
 describe('a batch', () => {
   test('counts once what a commit wrote whose answer was lost: rows, requests and tokens', async () => {
     await story.addRows(notes('one', 'two', 'three'));
@@ -151,30 +163,35 @@ describe('a batch', () => {
     expect(story.provider.calls).toHaveLength(1);
   });
 
-  test("whose tenant's own endpoint calls the request wrong stops that tenant, and not the run", async () => {
+  test.each([
+    ['own endpoint', { owner: 'tenant', baseUrl: 'https://models.acme.example/v1' }],
+    ['own key at the common address', { owner: 'tenant' }],
+  ] as const)(
+    "whose tenant's %s gets the request called wrong stops that tenant, and not the run",
+    async (_name, kind) => {
+      await story.addRows([...notes('one'), { tenant: 'globex', text: 'two' }]);
+      const batches = await planned();
+      story.provider.failNext.push('request_invalid');
+
+      await runBatch(withKeysLike(kind), batches[0] as RunBatch, FIRST_TRY, never);
+
+      const { runId } = batches[0] as RunBatch;
+      expect(await readRun(story.deps.db, runId)).toMatchObject({ status: 'running' });
+      expect(await readRunTenant(story.deps.db, runId, 'acme')).toMatchObject({ status: 'incomplete' });
+      expect(await readRunTenant(story.deps.db, runId, 'globex')).toMatchObject({ status: 'running' });
+    },
+  );
+
+  test("fails the run when the request is called wrong for the platform's key", async () => {
     await story.addRows([...notes('one'), { tenant: 'globex', text: 'two' }]);
     const batches = await planned();
-    const { keyring } = story.deps;
-    const asOwn = (credential: Credential): Credential => ({
-      ...credential,
-      owner: 'tenant',
-      hasOwnEndpoint: true,
-    });
-    const own: BatchDeps = {
-      ...story.deps,
-      keyring: {
-        resolve: async (tenantId) => asOwn(await keyring.resolve(tenantId)),
-        open: (sealed) => asOwn(keyring.open(sealed)),
-      },
-    };
     story.provider.failNext.push('request_invalid');
 
-    await runBatch(own, batches[0] as RunBatch, FIRST_TRY, never);
+    const platform = withKeysLike({ owner: 'platform' });
+    const failed = runBatch(platform, batches[0] as RunBatch, FIRST_TRY, never);
 
-    const { runId } = batches[0] as RunBatch;
-    expect(await readRun(story.deps.db, runId)).toMatchObject({ status: 'running' });
-    expect(await readRunTenant(story.deps.db, runId, 'acme')).toMatchObject({ status: 'incomplete' });
-    expect(await readRunTenant(story.deps.db, runId, 'globex')).toMatchObject({ status: 'running' });
+    await expect(failed).rejects.toMatchObject({ code: 'request_invalid' });
+    expect(await readRun(story.deps.db, batches[0]?.runId ?? '')).toMatchObject({ status: 'failed' });
   });
 });
 

@@ -26,7 +26,6 @@ export function credentialOf(fingerprint: string, changes: Partial<Credential> =
   return {
     apiKey: `sk-secret-${fingerprint}`,
     baseUrl: 'https://api.openai.com/v1',
-    hasOwnEndpoint: false,
     organization: null,
     fingerprint,
     owner: 'tenant',

@@ -55,7 +55,6 @@ export async function setupEmbedder(
   const credential: Credential = {
     apiKey: KEY,
     baseUrl: provider.url,
-    hasOwnEndpoint: false,
     organization: null,
     fingerprint: 'f1',
     owner: 'tenant',
