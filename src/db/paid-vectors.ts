@@ -16,6 +16,6 @@ export async function readPaidVectors(
   const rows = await db.execute<{ textHash: string; vector: string }>(sql`
     SELECT ${textHashOf(target)} AS "textHash", ${embeddingOf(target)}::text AS "vector"
       FROM ${tableOf(target)}
-     WHERE ${idOf(target)} = ANY(${sql.param(rowIds)}::${sql.raw(target.idType)}[]) AND ${belongsTo(target, tenantId)} AND ${embeddingOf(target)} IS NOT NULL`);
+     WHERE ${idOf(target)} = ANY(${sql.param(rowIds)}::text[]::${sql.raw(target.idType)}[]) AND ${belongsTo(target, tenantId)} AND ${embeddingOf(target)} IS NOT NULL`);
   return new Map(rows.map(({ textHash, vector }) => [textHash, Float32Array.from(JSON.parse(vector))]));
 }
