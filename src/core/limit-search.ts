@@ -35,7 +35,7 @@ export type Search = {
   readonly beforeTokens: number;
   /** When a refusal last changed the rate; 0 before the first. */
   readonly cutMs: number;
-  /** 1 once the rate is what was accepted between two refusals, and no guess any more. */
+  /** How often the rate was measured, as what was accepted between two refusals; 0 while it is a guess. Counts to `measuredMax`. */
   readonly measured: number;
   /** Refusals with no answer in between. */
   readonly strikes: number;
@@ -169,7 +169,7 @@ export function searchRefused(
   }
   if (elapsedMs < rules.measureMs || requests < rules.measureAnswers) {
     // Too soon to tell: what is counted goes on. What was measured once is not doubted for that.
-    const factor = search.measured === 1 ? rules.soonFactor : rules.cutFactor;
+    const factor = search.measured > 0 ? rules.soonFactor : rules.cutFactor;
     const rateOf = (_kind: string, perMinute: number) => Math.max(1, perMinute * factor);
     return { search: { ...search, cutMs: nowMs, strikes: 0 }, rateOf, waitFactor: 1 };
   }
@@ -178,10 +178,14 @@ export function searchRefused(
   const floor = hasLeapt ? rules.guessFloor : rules.cutFactor;
   const rateOf = (kind: 'requests' | 'tokens', perMinute: number) =>
     Math.max(1, Math.min(perMinute, Math.max(seenOf(kind) * rules.keepFactor, perMinute * floor)));
-  return { search: { ...begun, measured: 1 }, rateOf, waitFactor: 1 };
+  const measured = Math.min(rules.measuredMax, search.measured + 1);
+  return { search: { ...begun, measured }, rateOf, waitFactor: 1 };
 }
 
-/** The rate after `minutes` without a refusal: doubles in 5 s while it is a guess, and creeps once it was measured. */
+/**
+ * The rate after `minutes` without a refusal: doubles in 5 s while it is a guess, and creeps once it was measured. The more
+ * often it was measured, the slower: each refusal that the creeping runs into costs as many calls as are on their way.
+ */
 export function searchedRate(
   { perMinute }: Meter,
   search: Search,
@@ -190,7 +194,7 @@ export function searchedRate(
 ): number {
   if (perMinute >= UNBOUNDED) return perMinute;
   const creep = rules.creepPerMinute * Math.min(1, perMinute / rules.creepFullAt);
-  return perMinute * (1 + minutes * (search.measured === 1 ? creep : rules.leapPerMinute));
+  return perMinute * (1 + minutes * (search.measured > 0 ? creep / search.measured : rules.leapPerMinute));
 }
 
 /** How long until a further request may be on its way. `mayBook` is false when too many have booked a place already. */

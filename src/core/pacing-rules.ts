@@ -41,6 +41,8 @@ export type SearchRules = {
   readonly leapPerMinute: number;
   readonly creepPerMinute: number;
   readonly creepFullAt: number;
+  /** The creeping slows down with each measure, up to so many times. */
+  readonly measuredMax: number;
   readonly strikesMax: number;
   /** Soonest and, before the first answer, latest that a waiter comes back for a place among the requests at once. */
   readonly comeMsMin: number;
@@ -120,6 +122,7 @@ const SEARCH_RULES: SearchRules = {
   leapPerMinute: 12 * Math.LN2,
   creepPerMinute: 0.45,
   creepFullAt: 450,
+  measuredMax: 4,
   strikesMax: 6,
   comeMsMin: 20,
   unheardComeMs: 200,

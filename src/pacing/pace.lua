@@ -97,7 +97,7 @@ end
 local function searched_rate(meter, search, minutes)
   if meter.perMinute >= UNBOUNDED then return meter.perMinute end
   local creep = rules.search.creepPerMinute * math.min(1, meter.perMinute / rules.search.creepFullAt)
-  return meter.perMinute * (1 + minutes * (search.measured == 1 and creep or rules.search.leapPerMinute))
+  return meter.perMinute * (1 + minutes * (search.measured > 0 and creep / search.measured or rules.search.leapPerMinute))
 end
 
 local function grown(meter, search, elapsed, kind)
@@ -212,14 +212,14 @@ local function search_refused(search, is_rated, taken_ms, at)
     return nil, 2 ^ math.min(by.strikesMax, search.strikes - 1)
   end
   search.strikes = 0
-  local elapsed, was_measured = at - search.beforeMs, search.measured == 1
+  local elapsed, was_measured = at - search.beforeMs, search.measured > 0
   if is_rated and (elapsed < by.measureMs or accepted.requests < by.measureAnswers) then
     local factor = was_measured and by.soonFactor or by.cutFactor
     return function(_, per_minute) return math.max(1, per_minute * factor) end, 1
   end
   search.requests, search.tokens, search.beforeRequests, search.beforeTokens = 0, 0, 0, 0
   search.windowMs, search.beforeMs = at, at
-  if is_rated then search.measured = 1 end
+  if is_rated then search.measured = math.min(by.measuredMax, search.measured + 1) end
   local floor = not was_measured and elapsed >= by.leapMs and by.guessFloor or by.cutFactor
   return function(kind, per_minute)
     local seen = accepted[kind] / math.max(elapsed, by.measureMs) * MINUTE_MS

@@ -68,6 +68,7 @@ test('a fixed limit of tokens is never exceeded in any minute', async () => {
 describe.each([
   { perMinute: 300, burstSeconds: 1 },
   { perMinute: 300, burstSeconds: 60 },
+  { perMinute: 600, burstSeconds: 20 },
   { perMinute: 1_500, burstSeconds: 2 },
   { perMinute: 1_500, burstSeconds: 60 },
 ])('$perMinute requests a minute, a burst of $burstSeconds s, and not a word about it', (hidden) => {
