@@ -53,10 +53,14 @@ export function checkAnswer(
   return { vectors: vectors.filter((vector) => vector !== undefined), tokens: tokensOf(body) };
 }
 
-/** Reads a vector as base64 or as an array of numbers, or names what is wrong with it. */
+/** Reads a vector that was decoded already, as base64, or as an array of numbers, or names what is wrong with it. */
 function vectorOf(embedding: unknown, dimensions: number): Float32Array | FailureCode {
   const vector =
-    typeof embedding === 'string' ? fromBase64(embedding, dimensions) : fromArray(embedding, dimensions);
+    embedding instanceof Float32Array
+      ? ofLength(embedding, dimensions)
+      : typeof embedding === 'string'
+        ? fromBase64(embedding, dimensions)
+        : fromArray(embedding, dimensions);
   return typeof vector === 'string' ? vector : (flawOf(vector) ?? vector);
 }
 
@@ -66,6 +70,10 @@ function fromBase64(text: string, dimensions: number): Float32Array | FailureCod
   const vector = new Float32Array(dimensions);
   const bytes = Buffer.from(vector.buffer).write(text, 'base64');
   return bytes === vector.byteLength ? vector : 'answer_malformed';
+}
+
+function ofLength(vector: Float32Array, dimensions: number): Float32Array | FailureCode {
+  return vector.length === dimensions ? vector : 'answer_wrong_dimensions';
 }
 
 function fromArray(values: unknown, dimensions: number): Float32Array | FailureCode {

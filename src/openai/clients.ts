@@ -1,11 +1,11 @@
 import OpenAI, { APIError } from 'openai';
-import { Agent, fetch } from 'undici';
+import { Agent, request } from 'undici';
 import type { Credential } from '../core/credential.ts';
+import { EmbedError } from '../core/failures.ts';
+import { ERROR_BYTES_MAX, readAnswer, readErrorText } from './answer-body.ts';
 
 /** Clients kept. One costs 13 KB and 60 µs to make, so the number is about memory and not about speed. */
 const CLIENTS_MAX = 500;
-/** The largest answer that is read. 2,048 vectors of 3,072 dimensions written as decimals come to about 140 MB. */
-const ANSWER_BYTES_MAX = 256 * 1024 * 1024;
 const CONNECT_TIMEOUT_MS = 10_000;
 
 export type ClientsOptions = {
@@ -30,7 +30,6 @@ export function createClients({ timeoutMs, connectionsMax }: ClientsOptions): Cl
     headersTimeout: timeoutMs,
     bodyTimeout: timeoutMs,
     connect: { timeout: CONNECT_TIMEOUT_MS },
-    maxResponseSize: ANSWER_BYTES_MAX,
   });
   let closed: Promise<void> | undefined;
 
@@ -88,11 +87,27 @@ function createClient(credential: Credential, agent: Agent, timeoutMs: number): 
   });
 }
 
+/** A success as the SDK passes it through: its body was read already, and stands beside it. */
+export class ReadResponse extends Response {
+  readonly received: Buffer;
+
+  constructor(received: Buffer, init: ResponseInit) {
+    super(null, init);
+    this.received = received;
+  }
+}
+
+/** What the fetch of a request takes beside what the SDK gives it. */
+export type FetchOptions = {
+  /** Most bytes that are read of a success. */
+  readonly answerBytesMax: number;
+};
+
 /**
- * A fetch that sends what is listed here and nothing else, and follows no redirect.
+ * A fetch that sends what is listed here and nothing else, follows no redirect, and reads the body itself.
  *
  * The SDK adds what it finds in `OPENAI_CUSTOM_HEADERS` to every request, an `Authorization` included, and has no way to be
- * told not to; so the headers are made anew.
+ * told not to; so the headers are made anew. It also reads bodies of any size.
  */
 function guardedFetch({ apiKey, organization }: Credential, agent: Agent): typeof globalThis.fetch {
   const headers = {
@@ -103,10 +118,35 @@ function guardedFetch({ apiKey, organization }: Credential, agent: Agent): typeo
     ...(organization !== null && { 'openai-organization': organization }),
   };
 
-  const guarded = (
+  const guarded = async (
     url: string,
-    { method, body, signal }: { method: string; body: string; signal: AbortSignal },
-  ) => fetch(url, { method, body, signal, headers, redirect: 'manual', dispatcher: agent });
-  // The SDK only ever passes a URL and a plain object, and reads of the answer what undici's has.
+    {
+      body,
+      signal,
+      answerBytesMax = ERROR_BYTES_MAX,
+    }: { body: string; signal: AbortSignal } & Partial<FetchOptions>,
+  ) => {
+    const response = await request(url, { method: 'POST', body, signal, headers, dispatcher: agent });
+    const { statusCode: status } = response;
+    const init = { status, headers: headersOf(response.headers) };
+    if (status >= 200 && status < 300)
+      return new ReadResponse(await readAnswer(response, answerBytesMax), init);
+    const text = await readErrorText(response);
+    // The class of the web knows no status outside of these.
+    if (status < 200 || status > 599) throw new EmbedError('answer_malformed', { status });
+    return new Response(text, init);
+  };
+  // The SDK only ever passes a URL and a plain object.
   return guarded as unknown as typeof globalThis.fetch;
+}
+
+/** Without those that a server should not have sent: one bad header is no reason to lose an answer. */
+function headersOf(received: Readonly<Record<string, string | string[] | undefined>>): Headers {
+  const headers = new Headers();
+  for (const [name, value = ''] of Object.entries(received)) {
+    try {
+      headers.set(name, String(value));
+    } catch {}
+  }
+  return headers;
 }

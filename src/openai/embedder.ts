@@ -1,9 +1,11 @@
+import assert from 'node:assert/strict';
 import type OpenAI from 'openai';
 import type { Credential } from '../core/credential.ts';
 import { EmbedError } from '../core/failures.ts';
 import type { ProviderLimits } from '../core/provider-limits.ts';
+import { answerBytesMax, parseAnswer } from './answer-body.ts';
 import { checkAnswer } from './answer-checks.ts';
-import { createClients } from './clients.ts';
+import { createClients, type FetchOptions, ReadResponse } from './clients.ts';
 import { errorInAnswer, toEmbedError } from './errors.ts';
 import { limitsOf } from './headers.ts';
 
@@ -82,7 +84,7 @@ async function send(
   sent: { readonly apiKey: string; readonly texts: readonly string[] },
   signal: AbortSignal,
 ): Promise<EmbedAnswer> {
-  const { data, response } = await client.embeddings
+  const response = await client.embeddings
     .create(
       {
         model,
@@ -91,9 +93,16 @@ async function send(
         encoding_format: 'base64',
         ...(sendsDimensions(model) && { dimensions }),
       },
-      { signal },
+      {
+        signal,
+        fetchOptions: {
+          answerBytesMax: answerBytesMax({ inputs: texts.length, dimensions }),
+        } satisfies FetchOptions as object,
+      },
     )
-    .withResponse();
+    .asResponse();
+  assert(response instanceof ReadResponse, 'our own fetch answers with bodies that it has read');
+  const data = parseAnswer(response.received, dimensions);
 
   const failure = errorInAnswer(data, sent, response.headers, Date.now());
   if (failure !== undefined) throw failure;

@@ -15,7 +15,8 @@ export type Sent = { readonly apiKey: string; readonly texts: readonly string[] 
  * unplanned status without the provider's words, which may quote a row.
  */
 export function toEmbedError(error: unknown, sent: Sent, nowMs: number): Error {
-  if (error instanceof EmbedError) return error;
+  const own = ownFailure(error);
+  if (own !== undefined) return own;
   if (error instanceof APIError && typeof error.status === 'number')
     return fromStatus(error, error.status, sent, nowMs);
   if (error instanceof APIConnectionTimeoutError)
@@ -126,6 +127,12 @@ function detailsOf(
   };
 }
 
+/** A failure that our own fetch named; the SDK wraps all that a fetch throws. */
+function ownFailure(error: unknown): EmbedError | undefined {
+  const inner = error instanceof Error ? error.cause : undefined;
+  return [error, inner].find((one) => one instanceof EmbedError);
+}
+
 /** The first error code along the chain of causes: `ECONNRESET`, `UND_ERR_BODY_TIMEOUT`, `CERT_HAS_EXPIRED`. */
 function causeCode(error: unknown): string | undefined {
   let cause: unknown = error;
@@ -138,7 +145,6 @@ function causeCode(error: unknown): string | undefined {
 
 function failureOfCode(code: string): FailureCode | undefined {
   if (code === 'UND_ERR_DESTROYED' || code === 'UND_ERR_CLOSED') return 'shutting_down';
-  if (code === 'UND_ERR_RES_EXCEEDED_MAX_SIZE') return 'answer_malformed';
   if (code === 'ETIMEDOUT' || /^UND_ERR_(HEADERS|BODY|CONNECT)_TIMEOUT$/.test(code)) return 'timed_out';
   // Sockets, DNS, HTTP parsing, decompression. ERR_… are Node's words for a bug of ours.
   return /^(UND_ERR_SOCKET|HPE_|Z_|E(?!RR_)[A-Z_]+$)/.test(code) ? 'connection_failed' : undefined;
