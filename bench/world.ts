@@ -128,6 +128,10 @@ async function openWorld(options: WorldOptions, opened: (() => Promise<unknown>)
     SHUTDOWN_GRACE_MS: '3000',
     // As the images have it.
     NODE_OPTIONS: '--max-semi-space-size=16',
+    // As `npm run start:worker` has it; the images need none of it.
+    MALLOC_ARENA_MAX: '2',
+    MALLOC_MMAP_THRESHOLD_: '131072',
+    MALLOC_TRIM_THRESHOLD_: '262144',
     ...options.env,
   };
   const startProcess = async (name: string, entry: string, readyEvent: string) => {

@@ -214,7 +214,7 @@ describe.each(['api', 'worker'] as const)('Dockerfile.%s', (name) => {
     const option = '--max-semi-space-size=16';
 
     expect(lastOf(image, 'ENV').args).toContain(`NODE_OPTIONS=${option}`);
-    expect(scripts[`start:${name}`]).toBe(`node ${option} src/${name}.ts`);
+    expect(scripts[`start:${name}`]).toContain(`node ${option} src/${name}.ts`);
   });
 
   test('its process gets the signals itself', () => {
