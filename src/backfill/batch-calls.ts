@@ -38,6 +38,8 @@ export class BatchCalls {
       ...own,
       model: target.model,
       dimensions: target.dimensions,
+      sendDimensions: target.sendDimensions,
+      fields: target.request,
       jobId: runBatchId(batch),
       waiter: runBatchId({ ...batch, generation: 0 }),
       keyName: `${batch.runId}-g${batch.generation}-${holderKeyOf(own.credential)}`,

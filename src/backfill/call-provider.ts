@@ -4,7 +4,7 @@ import type { Credential } from '../core/credential.ts';
 import { EmbedError, type FailureCode } from '../core/failures.ts';
 import { type KeyVerdict, statusAfter } from '../credentials/health.ts';
 import { recordKeyHealth } from '../db/tenant-credentials.ts';
-import type { EmbedAnswer } from '../openai/embedder.ts';
+import type { EmbedAnswer, EmbedRequest } from '../openai/embedder.ts';
 import type { AnswerHeard, Reservation, Wait } from '../pacing/pacer.ts';
 import { pause, reserveSoon, SLEEP_MS_MAX } from '../pacing/wait.ts';
 import type { BatchDeps } from './deps.ts';
@@ -14,6 +14,8 @@ export type Call = {
   readonly credential: Credential;
   readonly model: string;
   readonly dimensions: number;
+  readonly sendDimensions?: EmbedRequest['sendDimensions'];
+  readonly fields?: EmbedRequest['fields'];
   /** The batch's job, for the log. */
   readonly jobId: string;
   /**
@@ -165,8 +167,9 @@ async function briefly(deps: BatchDeps, told: Promise<void>): Promise<void> {
 function send(deps: BatchDeps, call: Call, texts: readonly string[]): Promise<EmbedAnswer> {
   const embed = () => {
     call.onRequest();
-    const { model, dimensions } = call;
-    return deps.embedder.embed(call.credential, { texts, model, dimensions }, call.signal);
+    const { model, dimensions, sendDimensions, fields } = call;
+    const request = { texts, model, dimensions, sendDimensions, fields };
+    return deps.embedder.embed(call.credential, request, call.signal);
   };
   return deps.keyGate.pass(call.keyName, call.tenantId, embed, () =>
     // The answer is paid for: what cannot be noted at the moment is noted with the next one.

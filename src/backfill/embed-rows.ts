@@ -1,8 +1,9 @@
 import { type Credential, withTargetLimits } from '../core/credential.ts';
 import { EmbedError, PROVIDER_MESSAGE_LENGTH_MAX, quarantineCode } from '../core/failures.ts';
 import { OPENAI_LIMITS } from '../core/limits.ts';
-import { inputsMaxForAttempt, packRequests, uniqueInputs } from '../core/packing.ts';
+import { inputsMaxForAttempt, packRequests, type UniqueInput, uniqueInputs } from '../core/packing.ts';
 import { bisect, CONTROL_TEXT, type Refused } from '../core/splitting.ts';
+import { modelIdentity, type Target } from '../core/target.ts';
 import { readPaidVectors } from '../db/paid-vectors.ts';
 import { isAtWork } from '../db/run-head.ts';
 import type { EmbedAnswer } from '../openai/embedder.ts';
@@ -34,7 +35,11 @@ export async function embedRows(
   const credential = withTargetLimits(deps.keyring.open(start.credential), target);
   const work = new Requests(deps, context, { record, credential, signal });
   try {
-    const { fitting, tooLong } = await fitInputs(deps.tokenizer, uniqueInputs(start.rows), target.onTooLong);
+    const { fitting, tooLong } = await fitInputs(
+      deps.tokenizer,
+      withPrefix(uniqueInputs(start.rows), target),
+      target.onTooLong,
+    );
     await record.quarantine(tooLong.map((input) => ({ input, code: 'input_too_long', message: null })));
 
     const { requestBytesMax } = await deps.pacer.requestMax(credential, target.model);
@@ -163,13 +168,24 @@ class Requests {
 
   get #scope(): PaidScope {
     const { batch, target } = this.#context;
-    const { model, dimensions } = target;
-    return { runId: batch.runId, tenantId: batch.tenantId, target: target.name, model, dimensions };
+    const { runId, tenantId } = batch;
+    const { name, dimensions } = target;
+    return { runId, tenantId, target: name, model: modelIdentity(target), dimensions };
   }
 
   end(): void {
     this.#calls.end();
   }
+}
+
+/** The inputs as they are sent: the prefix counts towards what a request and an input may hold. */
+function withPrefix(
+  inputs: readonly UniqueInput[],
+  { prefix = '' }: Pick<Target, 'prefix'>,
+): readonly UniqueInput[] {
+  if (prefix === '') return inputs;
+  const prefixBytes = Buffer.byteLength(prefix);
+  return inputs.map((input) => ({ ...input, text: prefix + input.text, bytes: prefixBytes + input.bytes }));
 }
 
 const CONTROL_INPUT: FittedInput = {

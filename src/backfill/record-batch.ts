@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { costUsd } from '../core/cost.ts';
 import { EmbedError } from '../core/failures.ts';
 import type { UniqueInput } from '../core/packing.ts';
+import { modelIdentity } from '../core/target.ts';
 import { type BatchPart, recordPart } from '../db/batch-parts.ts';
 import type { ClaimOptions } from '../db/claims.ts';
 import { enqueueTenants } from '../queue/enqueue.ts';
@@ -109,7 +110,7 @@ export class BatchRecord {
         rowId,
         tenantId: batch.tenantId,
         textHash: input.textHash,
-        model: target.model,
+        model: modelIdentity(target),
         code,
         message,
         runId: start.run.runId,

@@ -24,7 +24,15 @@ export type Target = {
   /** For keys that have no such limit of their own. */
   readonly requestsPerMinute?: StatedLimit | undefined;
   readonly tokensPerMinute?: StatedLimit | undefined;
+  /** Whether requests name `dimensions`: `auto` (also when absent) finds out what the server wants. */
+  readonly sendDimensions?: SendDimensions | undefined;
+  /** Further fields of each request, for example `{"input_type": "document"}`. */
+  readonly request?: Readonly<Record<string, unknown>> | undefined;
+  /** Put before each text that is sent. */
+  readonly prefix?: string | undefined;
 };
+
+export type SendDimensions = 'auto' | 'always' | 'never';
 
 /** The tenant of a table that has no tenant column. */
 export const ONLY_TENANT = 'default';
@@ -40,6 +48,16 @@ export function statedLimit(max: number) {
   const error = `expected a whole number from 1 to ${max}, or "unlimited"`;
   return z.union([z.int({ error }).min(1, { error }).max(max, { error }), z.literal('unlimited')], { error });
 }
+
+/** Fields of a request that Infill sets itself. */
+export const RESERVED_REQUEST_FIELDS: readonly string[] = ['model', 'input', 'dimensions', 'encoding_format'];
+const PREFIX_LENGTH_MAX = 2_000;
+
+const RequestFields = z
+  .record(z.string().min(1).max(100), z.json())
+  .refine((fields) => !Object.keys(fields).some((name) => RESERVED_REQUEST_FIELDS.includes(name)), {
+    error: `expected fields other than ${RESERVED_REQUEST_FIELDS.join(', ')}: Infill sets those itself`,
+  });
 
 const Column = z.string().min(1).max(63);
 
@@ -65,6 +83,22 @@ export const TargetEntry = z.strictObject({
   tokensPerMinute: statedLimit(TOKENS_PER_MINUTE_MAX)
     .optional()
     .describe('Limit for keys that have none of their own: a number, or "unlimited" to guess nothing.'),
+  sendDimensions: z
+    .enum(['auto', 'always', 'never'])
+    .optional()
+    .describe(
+      'Whether requests name the dimensions. "auto", the default, finds out once what the server wants: OpenAI refuses the field for some models, others need it.',
+    ),
+  request: RequestFields.optional().describe(
+    'Further fields of each request, for example {"input_type": "document"}. Part of the identity of the model.',
+  ),
+  prefix: z
+    .string()
+    .max(PREFIX_LENGTH_MAX)
+    .optional()
+    .describe(
+      'Put before each text that is sent, for example "search_document: ". Part of the identity of the model.',
+    ),
 });
 
 export const TargetsFile = z.strictObject({
@@ -89,4 +123,33 @@ export function toTargets(file: z.output<typeof TargetsFile>): ReadonlyMap<strin
     });
   }
   return targets;
+}
+
+/**
+ * What a vector depends on besides its text: the model, its dimensions, the further fields of the request and the prefix.
+ *
+ * Canonical JSON: the same for the same settings, whatever the order in which the file has them, and without what is not set.
+ * Stamps and quarantined rows go by it, so its spelling must never change.
+ */
+export function modelIdentity({
+  model,
+  dimensions,
+  request,
+  prefix,
+}: Pick<Target, 'model' | 'dimensions' | 'request' | 'prefix'>): string {
+  const hasRequest = request !== undefined && Object.keys(request).length > 0;
+  return canonicalJson({
+    model,
+    dimensions,
+    ...(prefix && { prefix }),
+    ...(hasRequest && { request }),
+  });
+}
+
+/** JSON with the names of each object in the order of their code units. */
+function canonicalJson(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`;
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value);
+  const fields = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+  return `{${fields.map(([name, field]) => `${JSON.stringify(name)}:${canonicalJson(field)}`).join(',')}}`;
 }

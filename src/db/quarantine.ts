@@ -2,13 +2,14 @@
 import { type SQL, sql } from 'drizzle-orm';
 import type { CheckedTarget } from './catalog.ts';
 import type { Db } from './client.ts';
-import { asId, idOf, isMissing, tableOf, textHashOf } from './target-sql.ts';
+import { asId, idOf, isMissing, isOfModel, tableOf, textHashOf } from './target-sql.ts';
 
 export type QuarantinedRow = {
   readonly target: string;
   readonly rowId: string;
   readonly tenantId: string;
   readonly textHash: string;
+  /** The model's identity (`core/target.ts`); a list shows the model's name alone. */
   readonly model: string;
   readonly code: string;
   readonly message: string | null;
@@ -35,6 +36,9 @@ export function quarantineSql(rows: readonly QuarantinedRow[]): SQL {
            message = excluded.message, run_id = excluded.run_id, quarantined_at = now()`;
 }
 
+/** Rows of earlier versions hold the name alone. */
+const modelName = sql`CASE WHEN model LIKE '{"dimensions":%' THEN model::jsonb ->> 'model' ELSE model END`;
+
 /** Quarantined rows in the order of target and row id, after `after`. */
 export async function listQuarantined(
   db: Db,
@@ -43,7 +47,7 @@ export async function listQuarantined(
 ): Promise<(QuarantinedRow & { quarantinedAt: string })[]> {
   const start = after === null ? sql`true` : sql`(target, row_id) > (${after.target}, ${after.rowId})`;
   const rows = await db.execute<QuarantinedRow & { quarantinedAt: string }>(sql`
-    SELECT target, row_id AS "rowId", tenant_id AS "tenantId", text_hash AS "textHash", model, code, message,
+    SELECT target, row_id AS "rowId", tenant_id AS "tenantId", text_hash AS "textHash", ${modelName} AS model, code, message,
            run_id AS "runId", to_char(quarantined_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS "quarantinedAt"
       FROM infill.quarantined_rows WHERE ${matches(filter)} AND ${start}
      ORDER BY target, row_id LIMIT ${limit}`);
@@ -75,7 +79,7 @@ export async function keepQuarantined(
       SELECT q.tenant_id, array_agg(q.row_id ORDER BY q.row_id) AS ids, array_agg(q.code ORDER BY q.row_id) AS codes
         FROM infill.quarantined_rows q JOIN ${tableOf(target)} ON ${idOf(target)} = ${asId(target, sql`q.row_id`)}
        WHERE q.run_id = ${runId} AND q.target = ${target.name} AND q.tenant_id = ANY(${sql.param(tenantIds)}::text[])
-         AND q.model = ${target.model} AND q.text_hash = ${textHashOf(target)} AND ${isMissing(target)}
+         AND ${isOfModel(target)} AND q.text_hash = ${textHashOf(target)} AND ${isMissing(target)}
          AND NOT EXISTS (SELECT FROM infill.run_batches b
                           WHERE b.run_id = ${runId} AND b.tenant_id = q.tenant_id AND b.generation = ${generation} AND q.row_id = ANY(b.quarantined_ids))
        GROUP BY q.tenant_id

@@ -179,6 +179,7 @@ export const quarantinedRows = infill.table(
     tenantId: text('tenant_id').notNull(),
     /** SHA-256 of the text that was refused: another text is tried again by itself. */
     textHash: text('text_hash').notNull(),
+    /** The model's identity (`core/target.ts`); its name alone in rows of earlier versions. */
     model: text('model').notNull(),
     code: text('code').notNull(),
     /** What the provider said, cut to 500 characters; never the row's text. */

@@ -5,6 +5,7 @@
  * through `sql.identifier`, which quotes them.
  */
 import { type SQL, sql } from 'drizzle-orm';
+import { modelIdentity } from '../core/target.ts';
 import type { CheckedTarget } from './catalog.ts';
 
 /** The target's table under the alias `t`. */
@@ -49,12 +50,22 @@ export function isMissing(target: CheckedTarget): SQL {
   return sql`${embeddingOf(target)} IS NULL AND ${textOf(target)} ~ '[^[:space:]]'`;
 }
 
-/** Refused before with this very text and model. Another text or model is tried again by itself. */
+/** Refused before with this very text and model, all that its identity names. Another text or model is tried again by itself. */
 export function isQuarantined(target: CheckedTarget): SQL {
   return sql`EXISTS (
     SELECT 1 FROM infill.quarantined_rows q
      WHERE q.target = ${target.name} AND q.row_id = ${idOf(target)}::text
-       AND q.model = ${target.model} AND q.text_hash = ${textHashOf(target)})`;
+       AND ${isOfModel(target)} AND q.text_hash = ${textHashOf(target)})`;
+}
+
+/**
+ * Whether a quarantined row `q` was refused by the target's present model. Rows of earlier versions hold the model's name alone:
+ * they still count while the target has nothing else that its vectors depend on.
+ */
+export function isOfModel(target: CheckedTarget): SQL {
+  const isPlain = !target.prefix && Object.keys(target.request ?? {}).length === 0;
+  const identity = sql`q.model = ${modelIdentity(target)}`;
+  return isPlain ? sql`(${identity} OR q.model = ${target.model})` : identity;
 }
 
 /** The rows that a run can work on. */

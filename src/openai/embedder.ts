@@ -3,6 +3,7 @@ import type OpenAI from 'openai';
 import type { Credential } from '../core/credential.ts';
 import { EmbedError } from '../core/failures.ts';
 import type { ProviderLimits } from '../core/provider-limits.ts';
+import type { SendDimensions } from '../core/target.ts';
 import { answerBytesMax, parseAnswer } from './answer-body.ts';
 import { checkAnswer } from './answer-checks.ts';
 import { createClients, type FetchOptions, ReadResponse } from './clients.ts';
@@ -14,6 +15,10 @@ export type EmbedRequest = {
   readonly texts: readonly string[];
   readonly model: string;
   readonly dimensions: number;
+  /** Whether the request names the dimensions; absent or `auto`: for models of which OpenAI says so. */
+  readonly sendDimensions?: SendDimensions | undefined;
+  /** Further fields. */
+  readonly fields?: Readonly<Record<string, unknown>> | undefined;
 };
 
 export type EmbedAnswer = {
@@ -80,18 +85,20 @@ export function sendsDimensions(model: string): boolean {
 
 async function send(
   client: OpenAI,
-  { texts, model, dimensions }: EmbedRequest,
+  { texts, model, dimensions, sendDimensions = 'auto', fields }: EmbedRequest,
   sent: { readonly apiKey: string; readonly texts: readonly string[] },
   signal: AbortSignal,
 ): Promise<EmbedAnswer> {
+  const namesDimensions = sendDimensions === 'auto' ? sendsDimensions(model) : sendDimensions === 'always';
   const response = await client.embeddings
     .create(
       {
+        ...fields,
         model,
         input: [...texts],
         // Asked for by name, the SDK leaves the answer as it came; otherwise it would make arrays of numbers of it.
         encoding_format: 'base64',
-        ...(sendsDimensions(model) && { dimensions }),
+        ...(namesDimensions && { dimensions }),
       },
       {
         signal,

@@ -13,6 +13,7 @@ export type PaidScope = {
   readonly runId: string;
   readonly tenantId: string;
   readonly target: string;
+  /** Its identity (`core/target.ts`). */
   readonly model: string;
   readonly dimensions: number;
 };
