@@ -42,7 +42,9 @@ async function measure(count: number, dimensions: number): Promise<(string | num
   return inWorld(options, async (world) => {
     const pid = world.workers[0]?.pid ?? 0;
     const redis = new Redis(world.redisUrl, { maxRetriesPerRequest: null });
-    const queues = Object.values(QUEUES).map((name) => new Queue(name, { connection: redis }));
+    const queues = Object.values(QUEUES).map(
+      (name) => new Queue(name, { connection: redis, prefix: '{infill}' }),
+    );
     for (let tenant = 0; tenant < TENANTS; tenant++)
       await addRows(world.sql, `tenant ${tenant}`, count / TENANTS);
 

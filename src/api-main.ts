@@ -1,5 +1,5 @@
 /** The admin API and Bull Board: opens, serves, closes. */
-import { Redis } from 'ioredis';
+import type { Redis } from 'ioredis';
 import { type Config, ConfigError, loadEnvFile, readConfiguration } from './config.ts';
 import { pacingRules } from './core/pacing-rules.ts';
 import { type Db, openDatabase } from './db/client.ts';
@@ -14,6 +14,7 @@ import { credentialRoutes } from './http/credentials.ts';
 import type { TargetRoutesDeps } from './http/estimate.ts';
 import { createRegistry } from './http/metrics.ts';
 import { quarantineRoutes } from './http/quarantine.ts';
+import { createRedisCheck, waitForOwnRedis } from './http/redis-check.ts';
 import type { RunView } from './http/run-page.ts';
 import { buildServer } from './http/server.ts';
 import { isRunId, runShape, tenantShape } from './http/shapes.ts';
@@ -23,6 +24,8 @@ import { createLog } from './log.ts';
 import { createOpenAiEmbedder } from './openai/embedder.ts';
 import { createPacer } from './pacing/pacer.ts';
 import { closeQueues, openQueues } from './queue/enqueue.ts';
+import { openRedis } from './queue/redis.ts';
+import { RedisOwnedByOther } from './queue/redis-owner.ts';
 import { type Closeable, onSignals } from './shutdown.ts';
 
 const CONNECTIONS_MAX = 10;
@@ -31,6 +34,8 @@ const KEY_TRIAL_TIMEOUT_MS = 10_000;
 /** A Redis that hangs is found out by the readiness check; this is for one that hangs just after it. */
 const REDIS_COMMAND_MS_MAX = 5_000;
 const TENANTS_SHOWN_MAX = 200;
+/** How long a start waits for Redis before it serves all the same. */
+const OWNER_WAIT_MS = 2_000;
 
 async function main(): Promise<void> {
   loadEnvFile(process.env);
@@ -47,21 +52,23 @@ async function main(): Promise<void> {
   opened.push({ name: 'postgres', close: () => database.close() });
 
   // Nobody may wait for a Redis that is away: a command fails at once, or when its time is over, and the caller gets a 503.
-  const redis = new Redis(config.redis.url, {
-    enableOfflineQueue: false,
-    maxRetriesPerRequest: 0,
-    commandTimeout: REDIS_COMMAND_MS_MAX,
+  const connection = openRedis(config.redis, {
+    commandMsMax: REDIS_COMMAND_MS_MAX,
+    onError: (error) => log.warn({ err: error }, 'redis_error'),
   });
-  redis.on('error', (error) => log.warn({ err: error }, 'redis_error'));
+  const { redis } = connection;
   opened.push({ name: 'redis', close: async () => redis.disconnect() });
 
-  const queues = openQueues(redis);
+  const queues = openQueues(redis, config.redis.keyPrefix);
   opened.push({ name: 'queues', close: () => closeQueues(queues) });
 
   const embedder = createOpenAiEmbedder({ connectionsMax: 4, timeoutMs: KEY_TRIAL_TIMEOUT_MS });
   opened.push({ name: 'embedder', close: () => embedder.close() });
 
   const { db } = database;
+  const checkRedis = createRedisCheck(connection, { db, keyPrefix: config.redis.keyPrefix });
+  // A Redis that is away is no reason not to start; one that is another database's is.
+  await waitForOwnRedis(checkRedis, AbortSignal.any([stopping.signal, AbortSignal.timeout(OWNER_WAIT_MS)]));
   const inspect = createInspector(db, targets);
   const [firstTarget] = targets.values();
   const routesDeps = { db, queues, inspect, targets };
@@ -76,7 +83,7 @@ async function main(): Promise<void> {
     isStopping: () => stopping.signal.aborted,
     checks: [
       { name: 'postgres', check: () => checkSchema(db) },
-      { name: 'redis', check: () => redis.ping() },
+      { name: 'redis', check: checkRedis },
     ],
     queues: [queues.runs, queues.tenants, queues.batches],
     routes: [
@@ -103,10 +110,10 @@ async function main(): Promise<void> {
 
 /** What the time of an estimate is reckoned by. */
 function limitsDeps(
-  { keys, pacing }: Config,
+  { keys, pacing, redis: { keyPrefix } }: Config,
   redis: Redis,
 ): Pick<TargetRoutesDeps, 'keys' | 'learnedLimits' | 'startFraction'> {
-  const pacer = createPacer(redis, { rules: pacingRules(pacing.startFraction) });
+  const pacer = createPacer(redis, { keyPrefix, rules: pacingRules(pacing.startFraction) });
   return {
     keys,
     learnedLimits: async (holder, model) => (await pacer.stateOf(holder, model)).limits,
@@ -123,6 +130,9 @@ async function readRunView(db: Db, runId: string): Promise<RunView | null> {
 }
 
 main().catch((error: unknown) => {
-  process.stderr.write(`${error instanceof ConfigError ? error.message : (error as Error).stack}\n`);
+  const words =
+    error instanceof RedisOwnedByOther ? `Redis is not usable: ${error.message}` : (error as Error).message;
+  const isPlain = error instanceof RedisOwnedByOther || error instanceof ConfigError;
+  process.stderr.write(`${isPlain ? words : (error as Error).stack}\n`);
   process.exit(1);
 });

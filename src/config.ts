@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import type { z } from 'zod';
 import { normalBaseUrl } from './core/base-url.ts';
+import { keyPrefixOf, parseRedisAddress, RedisAddressError } from './core/redis-address.ts';
 import { type Target, TargetsFile, toTargets } from './core/target.ts';
 import { Environment, TARGETS_FILE_DEFAULT } from './environment.ts';
 
@@ -84,8 +85,30 @@ export function parseConfig(env: NodeJS.ProcessEnv) {
   if (given['WEBHOOK_URL'] !== undefined && given['WEBHOOK_SECRET'] === undefined) {
     mistakes.push('WEBHOOK_SECRET is missing: expected at least 16 characters, since WEBHOOK_URL is set');
   }
+  mistakes.push(...redisMistakes(given));
   if (!parsed.success || mistakes.length > 0) throw new ConfigError(mistakes);
   return configOf(parsed.data, second);
+}
+
+/** What only shows when the variables of Redis are seen together. */
+function redisMistakes(given: Record<string, string | undefined>): string[] {
+  const { REDIS_URL: url, REDIS_MODE: mode, REDIS_SENTINEL_NAME: name } = given;
+  const mistakes: string[] = [];
+  if (mode === 'sentinel' && name === undefined) {
+    mistakes.push('REDIS_SENTINEL_NAME is missing: expected the name that the sentinels give the primary');
+  }
+  if (mode !== 'sentinel' && name !== undefined) {
+    mistakes.push('REDIS_SENTINEL_NAME is set, but REDIS_MODE is not sentinel: set both, or neither');
+  }
+  const parsedMode = Environment.shape.REDIS_MODE.safeParse(mode);
+  if (url === undefined || !parsedMode.success) return mistakes;
+  try {
+    parseRedisAddress(url, parsedMode.data);
+  } catch (error) {
+    if (!(error instanceof RedisAddressError)) throw error;
+    mistakes.push(`REDIS_URL: ${error.message}`);
+  }
+  return mistakes;
 }
 
 /**
@@ -114,7 +137,12 @@ function configOf(e: z.output<typeof Environment>, secondSecret: string | undefi
   return Object.freeze({
     environmentName: e.ENVIRONMENT_NAME,
     database: { url: e.DATABASE_URL },
-    redis: { url: e.REDIS_URL },
+    redis: {
+      url: e.REDIS_URL,
+      mode: e.REDIS_MODE,
+      sentinelName: e.REDIS_SENTINEL_NAME,
+      keyPrefix: keyPrefixOf(e.REDIS_PREFIX),
+    },
     adminSecret: e.ADMIN_SECRET ?? e.AUTH_SECRET ?? '',
     keys: {
       platformKey: e.OPENAI_API_KEY ?? null,

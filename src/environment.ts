@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { plainDecimal, plainWholeNumber } from './core/plain-number.ts';
 import { PostgresAddressError, parsePostgresAddress } from './core/postgres-address.ts';
-import { isRedisUrl } from './core/service-url.ts';
+import { REDIS_MODES } from './core/redis-address.ts';
 import { REQUESTS_PER_MINUTE_MAX, TOKENS_PER_MINUTE_MAX } from './core/target.ts';
 
 /** `isReadable` says whether whoever connects can take it apart: what cannot be would be found out later, one at a time. */
@@ -55,9 +55,30 @@ const VARIABLES = {
   DATABASE_URL: postgresUrl().describe(
     'PostgreSQL with pgvector: holds the tables of the targets and the schema `infill`.',
   ),
-  REDIS_URL: url('redis|rediss', 'a URL such as redis://host:6379', isRedisUrl).describe(
-    'Redis for BullMQ, with `maxmemory-policy noeviction`.',
-  ),
+  REDIS_URL: z
+    .string()
+    .min(1)
+    .describe(
+      'Redis for BullMQ, with `maxmemory-policy noeviction`. Several addresses, separated by commas, for a cluster or sentinels.',
+    ),
+  REDIS_MODE: z
+    .enum(REDIS_MODES)
+    .default('standalone')
+    .describe('What is at `REDIS_URL`: one server, nodes of a cluster, or sentinels.'),
+  REDIS_SENTINEL_NAME: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('Name under which the sentinels know the primary. Needed with `REDIS_MODE=sentinel`.'),
+  REDIS_PREFIX: z
+    .string()
+    .regex(/^[A-Za-z0-9._-]{1,40}$/, {
+      error: 'expected 1 to 40 letters, digits, dots, dashes or underscores',
+    })
+    .default('infill')
+    .describe(
+      'What all keys on Redis begin with, in braces. Each database needs its own when several share a Redis.',
+    ),
   ADMIN_SECRET: secret
     .optional()
     .describe('What the header `x-admin-secret` must hold; at least 16 characters.'),

@@ -1,6 +1,6 @@
 /** A worker: opens, works, closes. */
 import { randomUUID } from 'node:crypto';
-import { Redis } from 'ioredis';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Registry } from 'prom-client';
 import { CarefulWrites } from './backfill/careful-writes.ts';
 import { KeyGate } from './backfill/key-gate.ts';
@@ -17,6 +17,7 @@ import { openLane } from './db/lane.ts';
 import { checkSchema } from './db/schema-check.ts';
 import { buildHealthServer } from './http/health.ts';
 import { createRegistry } from './http/metrics.ts';
+import { createRedisCheck, waitForOwnRedis } from './http/redis-check.ts';
 import { createLog, type Log } from './log.ts';
 import { createOpenAiEmbedder } from './openai/embedder.ts';
 import { countTokens, truncateToTokens } from './openai/tokens.ts';
@@ -24,6 +25,8 @@ import { createPacer } from './pacing/pacer.ts';
 import { createPaidTexts } from './pacing/paid-texts.ts';
 import { ANNOUNCE_EVERY_MS, announceSlots } from './pacing/worker-slots.ts';
 import { closeQueues, openQueues } from './queue/enqueue.ts';
+import { openRedis } from './queue/redis.ts';
+import { RedisOwnedByOther } from './queue/redis-owner.ts';
 import { type Closeable, onSignals } from './shutdown.ts';
 import { createGate } from './workers/gate.ts';
 import { PROBE_EVERY_MS, probeKeys } from './workers/key-probe.ts';
@@ -36,6 +39,8 @@ import { createWindow } from './workers/window.ts';
 
 /** Of the grace; after it the batches in hand hand their work back instead of finishing it. */
 const FINISH_SHARE_OF_GRACE = 0.6;
+/** How long a start waits for Redis before it says that it has started all the same. */
+const OWNER_WAIT_MS = 2_000;
 /** Connections beyond one a batch: planning, the sweep, health. */
 const SPARE_CONNECTIONS = 4;
 const CONNECTIONS_MAX = 20;
@@ -53,6 +58,7 @@ async function main(): Promise<void> {
   const deps = wire(config, targets, services, log);
   const registry = createRegistry();
   const metrics = createWorkerMetrics(registry);
+  const { checkRedis } = services;
   await serveHealth(config, services, { log, registry, isStopping: () => stopping.signal.aborted }, opened);
 
   const { db, redis, embedder } = deps;
@@ -63,12 +69,15 @@ async function main(): Promise<void> {
   };
   // Nobody else's share of the slots shrinks because of a worker that takes nothing any more.
   let slots = config.worker.concurrency;
-  const announce = () => announceSlots(redis, workerId, signal.aborted ? 0 : slots);
+  const { keyPrefix } = config.redis;
+  const announce = () => announceSlots(redis, workerId, signal.aborted ? 0 : slots, { keyPrefix });
   const onSlots = (now: number) => {
     slots = now;
     void announce().catch(() => undefined);
   };
   every('announce', ANNOUNCE_EVERY_MS, announce);
+  // After a flush another database may have come first.
+  every('redis owner', ANNOUNCE_EVERY_MS, () => checkRedis().catch(failIfOwnedByOther));
   every('sweep', config.worker.sweepEveryMs, async () =>
     metrics.healed.inc((await sweep(deps, workerId)).length),
   );
@@ -87,18 +96,31 @@ async function main(): Promise<void> {
     every('webhook', config.worker.pollEveryMs, () => deliverEvents(db, posting, log, signal));
   }
 
-  const workers = startWorkers({ ...deps, metrics }, { ...config.worker, onSlots });
-  opened.push({ name: 'workers', close: closeWorkers });
+  // No job is taken before it is known whose jobs they are.
+  const working = waitForOwnRedis(checkRedis, signal).then(() => {
+    if (!signal.aborted) work();
+  });
+  await Promise.race([working, sleep(OWNER_WAIT_MS, undefined, { ref: false })]);
+  working.catch(failIfOwnedByOther);
   log.info(
     { workerId, concurrency: config.worker.concurrency, targets: [...targets.keys()] },
     'worker_started',
   );
 
-  async function closeWorkers(): Promise<void> {
-    void announce().catch(() => undefined);
-    const handBack = setTimeout(() => workers.interrupt(), config.shutdownGraceMs * FINISH_SHARE_OF_GRACE);
-    await workers.close().finally(() => clearTimeout(handBack));
+  function work(): void {
+    const workers = startWorkers({ ...deps, metrics }, { ...config.worker, onSlots });
+    const close = async () => {
+      void announce().catch(() => undefined);
+      const handBack = setTimeout(() => workers.interrupt(), config.shutdownGraceMs * FINISH_SHARE_OF_GRACE);
+      await workers.close().finally(() => clearTimeout(handBack));
+    };
+    opened.push({ name: 'workers', close });
   }
+}
+
+/** Ends the process: whatever it did on this Redis would be done to somebody else's jobs. */
+function failIfOwnedByOther(error: unknown): void {
+  if (error instanceof RedisOwnedByOther) fail(error);
 }
 
 type Services = ReturnType<typeof openServices>;
@@ -111,17 +133,21 @@ function openServices(config: Config, log: Log, opened: Closeable[]) {
   const lane = openLane(config.database.url, { connectionsMax, applicationName: 'infill-worker' });
   opened.push({ name: 'postgres lane', close: () => lane.close() });
 
-  const redis = new Redis(config.redis.url, { maxRetriesPerRequest: null });
-  redis.on('error', (error) => log.warn({ err: error }, 'redis_error'));
+  const connection = openRedis(config.redis, {
+    onError: (error) => log.warn({ err: error }, 'redis_error'),
+  });
+  const { redis } = connection;
+  const { keyPrefix } = config.redis;
   opened.push({ name: 'redis', close: async () => redis.disconnect() });
 
-  const queues = openQueues(redis);
+  const queues = openQueues(redis, keyPrefix);
   opened.push({ name: 'queues', close: () => closeQueues(queues) });
 
   // As many again while slots are lent out.
   const embedder = createOpenAiEmbedder({ connectionsMax: 2 * config.worker.concurrency });
   opened.push({ name: 'embedder', close: () => embedder.close() });
-  return { database, lane, redis, queues, embedder };
+  const checkRedis = createRedisCheck(connection, { db: database.db, keyPrefix });
+  return { database, lane, redis, checkRedis, queues, embedder };
 }
 
 /** The parts list: what the story needs, made by hand. */
@@ -132,23 +158,28 @@ function wire(
   log: Log,
 ) {
   const { db } = database;
+  const { keyPrefix } = config.redis;
   const keyring = createKeyring(db, config.keys);
   const writes = new CarefulWrites();
   return {
     db,
     lane,
     redis,
+    keyPrefix,
     queues,
     embedder,
     keyring,
     writes,
     log,
     inspect: createInspector(db, targets),
-    windowOf: createWindow({ db, redis, keyring, windowStart: config.worker.tenantWindow }),
+    windowOf: createWindow({ db, redis, keyPrefix, keyring, windowStart: config.worker.tenantWindow }),
     gate: createGate({ db, writes, replicationLagMaxMs: config.replicationLagMaxMs }),
     announcesEnds: config.webhook !== null,
-    pacer: createPacer(redis, { rules: { ...pacingRules(config.pacing.startFraction), ...config.breaker } }),
-    paidTexts: createPaidTexts(redis, config.vectorCacheSize),
+    pacer: createPacer(redis, {
+      keyPrefix,
+      rules: { ...pacingRules(config.pacing.startFraction), ...config.breaker },
+    }),
+    paidTexts: createPaidTexts(redis, config.vectorCacheSize, keyPrefix),
     keyGate: new KeyGate(),
     longWaits: new LongWaits(),
     tokenizer: { countTokens, truncateToTokens },
@@ -158,20 +189,27 @@ function wire(
 
 async function serveHealth(
   config: Config,
-  { database, redis }: Services,
+  { database, checkRedis }: Services,
   deps: { log: Log; registry: Registry; isStopping: () => boolean },
   opened: Closeable[],
 ): Promise<void> {
   const checks = [
     { name: 'postgres', check: () => checkSchema(database.db) },
-    { name: 'redis', check: () => redis.ping() },
+    { name: 'redis', check: checkRedis },
   ];
   const health = await buildHealthServer({ ...deps, checks });
   await health.listen({ host: config.http.host, port: config.http.workerPort });
   opened.push({ name: 'health server', close: () => health.close() });
 }
 
-main().catch((error: unknown) => {
-  process.stderr.write(`${error instanceof ConfigError ? error.message : (error as Error).stack}\n`);
+function fail(error: unknown): never {
+  const isPlain = error instanceof ConfigError || error instanceof RedisOwnedByOther;
+  process.stderr.write(`${isPlain ? wordsOf(error) : (error as Error).stack}\n`);
   process.exit(1);
-});
+}
+
+function wordsOf(error: Error): string {
+  return error instanceof RedisOwnedByOther ? `Redis is not usable: ${error.message}` : error.message;
+}
+
+main().catch(fail);

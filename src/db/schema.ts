@@ -237,6 +237,17 @@ export const auditEvents = infill.table(
   ],
 );
 
+/** One row: the name of this database, by which Redis knows whose keys it holds. */
+export const installation = infill.table(
+  'installation',
+  {
+    /** True in the one row. */
+    only: boolean('only').primaryKey().default(true),
+    installationId: uuid('installation_id').notNull().defaultRandom(),
+  },
+  (t) => [check('installation_only', sql`${t.only}`)],
+);
+
 /** A lease is held by one process until its time is over; Postgres' clock counts. */
 export const leases = infill.table('leases', {
   name: text('name').primaryKey(),

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FastifyReply, FastifyRequest, preHandlerAsyncHookHandler } from 'fastify';
 import { scrub } from '../log.ts';
+import { RedisTrouble, RedisUnreachable } from '../queue/redis-owner.ts';
 import { Problem } from './problems.ts';
 
 export type ReadinessCheck = {
@@ -101,6 +102,8 @@ const NOT_MIGRATED_CODES: ReadonlySet<unknown> = new Set(['42P01', '3F000']);
 
 function troubleOf(error: unknown): string {
   for (let at = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth++) {
+    if (at instanceof RedisUnreachable) return `unreachable: ${at.message}`;
+    if (at instanceof RedisTrouble) return `not usable: ${at.message}`;
     if (NOT_MIGRATED_CODES.has((at as { code?: unknown }).code)) return 'not migrated: run `npm run migrate`';
     const isWrapping = 'query' in at && 'params' in at;
     if (!isWrapping) return `unreachable: ${reasonOf(at)}`;

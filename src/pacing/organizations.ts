@@ -1,4 +1,5 @@
 import type { Redis } from 'ioredis';
+import { KEY_PREFIX_DEFAULT } from '../core/redis-address.ts';
 import { accountKeyOf, type Holder, holderKeyOf, organizationKeyOf } from './account-key.ts';
 
 /** Knows which organisation a key belongs to, once any worker has heard it from the provider. */
@@ -14,7 +15,8 @@ const KEPT_S = 2_592_000;
 /** Keys that one process remembers. An entry is about 200 bytes. */
 const KNOWN_MAX = 10_000;
 
-export function createOrganizations(redis: Redis): Organizations {
+export function createOrganizations(redis: Redis, keyPrefix = KEY_PREFIX_DEFAULT): Organizations {
+  const keyOf = (holderKey: string) => `${keyPrefix}:organization:${holderKey}`;
   const known = new Map<string, string>();
 
   function remember(holderKey: string, organizationKey: string): void {
@@ -26,7 +28,7 @@ export function createOrganizations(redis: Redis): Organizations {
     async accountOf(holder, model) {
       const holderKey = holderKeyOf(holder);
       // Asked again until somebody knows: another worker may be the first to hear.
-      const organizationKey = known.get(holderKey) ?? (await redis.get(`infill:organization:${holderKey}`));
+      const organizationKey = known.get(holderKey) ?? (await redis.get(keyOf(holderKey)));
       if (organizationKey !== null) remember(holderKey, organizationKey);
       return accountKeyOf(holder, model, organizationKey);
     },
@@ -34,7 +36,7 @@ export function createOrganizations(redis: Redis): Organizations {
       const holderKey = holderKeyOf(holder);
       const organizationKey = organizationKeyOf(holder, organization);
       if (known.get(holderKey) === organizationKey) return;
-      await redis.set(`infill:organization:${holderKey}`, organizationKey, 'EX', KEPT_S);
+      await redis.set(keyOf(holderKey), organizationKey, 'EX', KEPT_S);
       remember(holderKey, organizationKey);
     },
   };

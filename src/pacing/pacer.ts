@@ -7,6 +7,7 @@ import { type FixedRates, fixedRates } from '../core/fixed-limits.ts';
 import { spreadMs, type Taken } from '../core/pacing.ts';
 import { type PacingRules, pacingRules } from '../core/pacing-rules.ts';
 import type { ProviderLimits } from '../core/provider-limits.ts';
+import { KEY_PREFIX_DEFAULT } from '../core/redis-address.ts';
 import type { Stated, WaitReason } from '../core/reservation.ts';
 import { type Holder, holderKeyOf } from './account-key.ts';
 import {
@@ -46,6 +47,8 @@ export type RequestSize = {
 };
 
 export type PacerOptions = {
+  /** What all keys begin with. */
+  readonly keyPrefix?: string;
   readonly rules?: PacingRules;
   /** In [0, 1). Spreads waits; a test may fix it. */
   readonly random?: () => number;
@@ -93,9 +96,9 @@ const RETRY_AFTER_MS_DEFAULT = 1_000;
 const pace = createScript(readFileSync(new URL('./pace.lua', import.meta.url), 'utf8'));
 
 export function createPacer(redis: Redis, options: PacerOptions = {}): Pacer {
-  const { rules = pacingRules(), random = Math.random, clockKey } = options;
-  const run = createCalls(redis, rules, clockKey);
-  const { accountOf, learn } = createOrganizations(redis);
+  const { keyPrefix = KEY_PREFIX_DEFAULT, rules = pacingRules(), random = Math.random, clockKey } = options;
+  const run = createCalls(redis, keyPrefix, rules, clockKey);
+  const { accountOf, learn } = createOrganizations(redis, keyPrefix);
   const reported = new WeakSet<Reservation>();
 
   /** False when the reservation was reported before. */
@@ -179,13 +182,15 @@ export function createPacer(redis: Redis, options: PacerOptions = {}): Pacer {
 type Granted = { readonly go: true; readonly waitMs: number; readonly taken: Taken };
 type Call = { readonly op: string; readonly fixed?: FixedRates | null; readonly [argument: string]: unknown };
 
-function createCalls(redis: Redis, rules: PacingRules, clockKey: string | undefined) {
+function createCalls(redis: Redis, keyPrefix: string, rules: PacingRules, clockKey: string | undefined) {
   const rulesJson = JSON.stringify(rules);
   return async function run<T>(account: string, holder: Holder, call: Call): Promise<T> {
     const holderKey = holderKeyOf(holder);
     // Who has limits of its own waits in a line of its own: nobody else must wait for them.
-    const line = call.fixed ? `infill:line:${account}:${holderKey}` : `infill:line:${account}`;
-    const keys = [`infill:account:${account}`, line, `infill:fixed:${holderKey}`, `infill:flight:${account}`];
+    const line = call.fixed ? `line:${account}:${holderKey}` : `line:${account}`;
+    const keys = [`account:${account}`, line, `fixed:${holderKey}`, `flight:${account}`].map(
+      (name) => `${keyPrefix}:${name}`,
+    );
     if (clockKey !== undefined) keys.push(clockKey);
     const told = { ...call, start: startOf(holder) };
     return JSON.parse(String(await pace(redis, keys, [rulesJson, JSON.stringify(told, withoutNulls)])));

@@ -6,6 +6,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { Redis } from 'ioredis';
+import { KEY_PREFIX_DEFAULT } from '../core/redis-address.ts';
 import { createScript } from './script.ts';
 
 /** Whose texts: never another tenant's, run's or model's. */
@@ -42,7 +43,9 @@ const TEXTS_MAX = 100_000;
 /** In place of a row's id: the vector is in Redis. No id is empty. */
 const IN_REDIS = '';
 /** Names of the kept vectors in the order they came: what bounds their number. */
-const INDEX_KEY = 'infill:vectors';
+const INDEX = 'vectors';
+
+type Store = { readonly redis: Redis; readonly keyPrefix: string };
 
 // KEYS: texts, texts before them. ARGV: how many, for how long, then fields and values.
 const rememberScript = createScript(`
@@ -75,23 +78,24 @@ return 0
  *
  * Neither a text nor a tenant's name is in its keys: they are hashes.
  */
-export function createPaidTexts(redis: Redis, size: number): PaidTexts {
+export function createPaidTexts(redis: Redis, size: number, keyPrefix = KEY_PREFIX_DEFAULT): PaidTexts {
+  const store = { redis, keyPrefix };
   if (size === 0)
     return { find: async () => new Map(), wrote: async () => undefined, keep: async () => undefined };
   const remember = async (scope: PaidScope, places: readonly (readonly [string, string])[]) => {
     const prefix = prefixOf(scope);
     const fields = places.flatMap(([hash, place]) => [fieldOf(prefix, hash), place]);
-    await rememberScript(redis, keysOf(scope), [TEXTS_MAX, KEPT_MS, ...fields]).catch(() => undefined);
+    await rememberScript(redis, keysOf(store, scope), [TEXTS_MAX, KEPT_MS, ...fields]).catch(() => undefined);
   };
 
   return {
     async find(scope, textHashes, read) {
-      const places = await placesOf(redis, scope, textHashes).catch(() => new Map<string, string>());
+      const places = await placesOf(store, scope, textHashes).catch(() => new Map<string, string>());
       if (places.size === 0) return new Map();
       const rowIds = [...places.values()].filter((place) => place !== IN_REDIS);
       const written = rowIds.length === 0 ? new Map<string, Float32Array>() : await read(rowIds);
       const kept = [...places].flatMap(([hash, place]) => (place === IN_REDIS ? [hash] : []));
-      const found = await keptVectors(redis, scope, kept).catch(() => new Map<string, Float32Array>());
+      const found = await keptVectors(store, scope, kept).catch(() => new Map<string, Float32Array>());
       for (const [hash, vector] of written) if (places.has(hash)) found.set(hash, vector);
       return found;
     },
@@ -105,11 +109,13 @@ export function createPaidTexts(redis: Redis, size: number): PaidTexts {
     async keep(scope, vectors) {
       const entries = [...vectors].slice(0, size);
       if (entries.length === 0) return;
-      const keys = entries.map(([hash]) => vectorKeyOf(scope, hash));
+      const keys = entries.map(([hash]) => vectorKeyOf(store, scope, hash));
       const values = entries.map(([, vector]) =>
         Buffer.from(vector.buffer, vector.byteOffset, vector.byteLength),
       );
-      await keepScript(redis, [INDEX_KEY, ...keys], [size, KEPT_MS, ...values]).catch(() => undefined);
+      await keepScript(redis, [`${keyPrefix}:${INDEX}`, ...keys], [size, KEPT_MS, ...values]).catch(
+        () => undefined,
+      );
       await remember(
         scope,
         entries.map(([hash]) => [hash, IN_REDIS]),
@@ -119,7 +125,7 @@ export function createPaidTexts(redis: Redis, size: number): PaidTexts {
 }
 
 async function placesOf(
-  redis: Redis,
+  store: Store,
   scope: PaidScope,
   textHashes: readonly string[],
 ): Promise<Map<string, string>> {
@@ -128,7 +134,9 @@ async function placesOf(
   const prefix = prefixOf(scope);
   const fields = textHashes.map((hash) => fieldOf(prefix, hash));
   // The texts of now, if there are any, go before those that came earlier.
-  for (const answers of await Promise.all(keysOf(scope).map((key) => redis.hmget(key, ...fields)))) {
+  for (const answers of await Promise.all(
+    keysOf(store, scope).map((key) => store.redis.hmget(key, ...fields)),
+  )) {
     for (const [index, place] of answers.entries()) {
       const hash = textHashes[index];
       if (place !== null && hash !== undefined && !places.has(hash)) places.set(hash, place);
@@ -138,13 +146,13 @@ async function placesOf(
 }
 
 async function keptVectors(
-  redis: Redis,
+  store: Store,
   scope: PaidScope,
   textHashes: readonly string[],
 ): Promise<Map<string, Float32Array>> {
   const vectors = new Map<string, Float32Array>();
   if (textHashes.length === 0) return vectors;
-  const found = await redis.mgetBuffer(textHashes.map((hash) => vectorKeyOf(scope, hash)));
+  const found = await store.redis.mgetBuffer(textHashes.map((hash) => vectorKeyOf(store, scope, hash)));
   for (const [index, bytes] of found.entries()) {
     const hash = textHashes[index];
     if (hash !== undefined && bytes?.length === scope.dimensions * 4) vectors.set(hash, vectorOf(bytes));
@@ -153,8 +161,8 @@ async function keptVectors(
 }
 
 /** A run has one name for its texts of now, and one for those before them. */
-function keysOf({ runId }: PaidScope): [string, string] {
-  return [`infill:paid:${runId}`, `infill:paid:${runId}:before`];
+function keysOf({ keyPrefix }: Store, { runId }: PaidScope): [string, string] {
+  return [`${keyPrefix}:paid:${runId}`, `${keyPrefix}:paid:${runId}:before`];
 }
 
 function prefixOf({ tenantId, target, model, dimensions }: PaidScope): string {
@@ -166,8 +174,9 @@ function fieldOf(prefix: string, textHash: string): string {
   return `${prefix}${textHash.slice(0, 16)}`;
 }
 
-function vectorKeyOf({ runId, tenantId, target, model, dimensions }: PaidScope, textHash: string): string {
-  return `infill:vector:${hashOf([runId, tenantId, target, model, dimensions, textHash])}`;
+function vectorKeyOf({ keyPrefix }: Store, scope: PaidScope, textHash: string): string {
+  const { runId, tenantId, target, model, dimensions } = scope;
+  return `${keyPrefix}:vector:${hashOf([runId, tenantId, target, model, dimensions, textHash])}`;
 }
 
 function hashOf(parts: readonly (string | number)[]): string {

@@ -1,8 +1,7 @@
 /** How many batches all live workers can run at once: the sum of what each announces. */
 import type { Redis } from 'ioredis';
+import { KEY_PREFIX_DEFAULT, workerSlotsKey } from '../core/redis-address.ts';
 import { createScript } from './script.ts';
-
-const KEY = 'infill:worker-slots';
 
 /** How often a worker says that it lives. */
 export const ANNOUNCE_EVERY_MS = 5_000;
@@ -41,12 +40,12 @@ export async function announceSlots(
   redis: Redis,
   workerId: string,
   slots: number,
-  forMs = ANNOUNCE_FOR_MS,
+  { forMs = ANNOUNCE_FOR_MS, keyPrefix = KEY_PREFIX_DEFAULT } = {},
 ): Promise<void> {
-  await announce(redis, [KEY], [workerId, Math.max(0, Math.floor(slots)), forMs]);
+  await announce(redis, [workerSlotsKey(keyPrefix)], [workerId, Math.max(0, Math.floor(slots)), forMs]);
 }
 
 /** Slots of all workers alive; 0 when none has spoken, also just after Redis was lost. Rejects when Redis is not there. */
-export async function countSlots(redis: Redis): Promise<number> {
-  return Number(await count(redis, [KEY], []));
+export async function countSlots(redis: Redis, keyPrefix = KEY_PREFIX_DEFAULT): Promise<number> {
+  return Number(await count(redis, [workerSlotsKey(keyPrefix)], []));
 }

@@ -1,6 +1,7 @@
 /** Puts jobs on the queues. The only place that adds any. */
 import { Queue } from 'bullmq';
 import type { Redis } from 'ioredis';
+import { KEY_PREFIX_DEFAULT } from '../core/redis-address.ts';
 import {
   type JobSpec,
   type PlanRun,
@@ -20,9 +21,9 @@ export type Queues = { readonly runs: Queue; readonly tenants: Queue; readonly b
 const BULK_MAX = 1_000;
 
 /** Opens the queues on a connection of the caller's, who also closes it. */
-export function openQueues(connection: Redis): Queues {
+export function openQueues(connection: Redis, keyPrefix = KEY_PREFIX_DEFAULT): Queues {
   const open = (name: string) => {
-    const queue = new Queue(name, { connection });
+    const queue = new Queue(name, { connection, prefix: keyPrefix });
     // The connection's own listener reports its errors; without one here Node would end the process.
     queue.on('error', () => undefined);
     return queue;

@@ -26,6 +26,8 @@ import { comeAgain, failForGood, settleFailure, waitForChildren } from './verdic
 export type WorkersDeps = Omit<BatchDeps, 'slotShares'> & {
   /** A connection with `maxRetriesPerRequest: null`; each worker makes a blocking copy of it. */
   readonly redis: Redis;
+  /** What all keys begin with. */
+  readonly keyPrefix: string;
   readonly progress: ProgressReporter;
   readonly metrics: WorkerMetrics;
 };
@@ -120,6 +122,7 @@ function startOne(
   };
   const worker = new Worker(queue, processor, {
     connection: deps.redis,
+    prefix: deps.keyPrefix,
     concurrency,
     lockDuration: LOCK_MS,
     stalledInterval: STALLED_CHECK_MS,

@@ -10,7 +10,13 @@ const LOOK_EVERY_MS = 1_000;
 
 /** Makes the function that says how many batches a tenant may have on Redis: its fair share of all workers' slots. */
 export function createWindow(
-  { db, redis, keyring, windowStart }: { db: Db; redis: Redis; keyring: Keyring; windowStart: number },
+  {
+    db,
+    redis,
+    keyPrefix,
+    keyring,
+    windowStart,
+  }: { db: Db; redis: Redis; keyPrefix: string; keyring: Keyring; windowStart: number },
   now: () => number = Date.now,
 ): (tenantId: string, weight?: number) => Promise<number> {
   let looked:
@@ -18,7 +24,7 @@ export function createWindow(
     | undefined;
 
   const look = async () => {
-    const [slots, active] = await Promise.all([countSlots(redis), readActiveTenants(db)]);
+    const [slots, active] = await Promise.all([countSlots(redis, keyPrefix), readActiveTenants(db)]);
     return { slots, ...active };
   };
 

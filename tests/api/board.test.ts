@@ -13,7 +13,9 @@ let failedJobId: string;
 
 beforeAll(async () => {
   redis = await createTestRedis();
-  queues = Object.values(QUEUES).map((name) => new Queue(name, { connection: { url: redis.url } }));
+  queues = Object.values(QUEUES).map(
+    (name) => new Queue(name, { connection: { url: redis.url }, prefix: '{infill}' }),
+  );
   const job = await queues[2]?.add(
     'batch of t1',
     {
@@ -179,7 +181,7 @@ async function failJob(queue: Queue): Promise<string | undefined> {
     async () => {
       throw new Error('refused sk-planted123 at postgres://user:planted@host/db');
     },
-    { connection: { url: redis.url, maxRetriesPerRequest: null } },
+    { connection: { url: redis.url, maxRetriesPerRequest: null }, prefix: '{infill}' },
   );
   await new Promise<void>((resolve) => worker.on('failed', () => resolve()));
   await worker.close();

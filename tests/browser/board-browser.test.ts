@@ -24,7 +24,9 @@ let watched: ReturnType<typeof watchPage>;
 describe.skipIf(noBrowserReason !== null)('in a real browser', () => {
   beforeAll(async () => {
     redis = await createTestRedis();
-    queues = Object.values(QUEUES).map((name) => new Queue(name, { connection: { url: redis.url } }));
+    queues = Object.values(QUEUES).map(
+      (name) => new Queue(name, { connection: { url: redis.url }, prefix: '{infill}' }),
+    );
     await addFlow();
     ({ app } = await buildTestServer({
       queues,
@@ -153,7 +155,7 @@ async function logIn(): Promise<void> {
 
 /** A run that waits for its tenants, each of which waits for its batches, as the story leaves them on Redis. */
 async function addFlow(): Promise<void> {
-  const flows = new FlowProducer({ connection: { url: redis.url } });
+  const flows = new FlowProducer({ connection: { url: redis.url }, prefix: '{infill}' });
   const batchesOf = (tenantId: string) =>
     [1, 2].map((sequence) => ({
       queueName: QUEUES.batches,

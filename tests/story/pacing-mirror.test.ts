@@ -234,7 +234,7 @@ function createModel(credential: Credential) {
 }
 
 async function stateIn(credential: Credential) {
-  const fields = await store.redis.hgetall(`infill:account:${accountKeyOf(credential, MODEL, null)}`);
+  const fields = await store.redis.hgetall(`{infill}:account:${accountKeyOf(credential, MODEL, null)}`);
   const account: Record<string, unknown> = { requests: {}, tokens: {}, search: {} };
   for (const [name, value] of Object.entries(fields)) {
     const [kind = '', field] = name.split('.');
@@ -243,7 +243,7 @@ async function stateIn(credential: Credential) {
   }
   // The line of waiters is Redis's alone; nobody waits here.
   delete account.waiting;
-  const { atMs, requests, tokens } = await store.redis.hgetall(`infill:fixed:${holderKeyOf(credential)}`);
+  const { atMs, requests, tokens } = await store.redis.hgetall(`{infill}:fixed:${holderKeyOf(credential)}`);
   const fixed = atMs && { atMs: Number(atMs), requests: Number(requests), tokens: Number(tokens) };
   return { account: 'bornMs' in account ? account : null, fixed: fixed || null };
 }

@@ -101,6 +101,6 @@ describe('reserveSoon', () => {
   });
 
   async function fixedKey(): Promise<string> {
-    return (await setup.redis.keys('infill:fixed:*'))[0] ?? '';
+    return (await setup.redis.keys('{infill}:fixed:*'))[0] ?? '';
   }
 });

@@ -75,7 +75,7 @@ describe('accounts', () => {
     const keys = await setup.redis.keys('*');
     expect(keys.length).toBeGreaterThan(4);
     for (const key of keys) {
-      expect(key).toMatch(/^infill:/);
+      expect(key).toMatch(/^\{infill\}:/);
       expect(await setup.redis.pttl(key), key).toBeGreaterThan(0);
       const held = key + (await setup.redis.dump(key));
       expect(held).not.toMatch(/sk-secret|org-s/);

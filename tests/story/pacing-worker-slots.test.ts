@@ -26,11 +26,11 @@ test('a worker that stops counts no more', async () => {
 
 test('a worker that died counts no more once its time is over', async () => {
   await announceSlots(store.redis, 'worker-1', 16);
-  await announceSlots(store.redis, 'worker-2', 8, 50);
+  await announceSlots(store.redis, 'worker-2', 8, { forMs: 50 });
   await expect.poll(() => countSlots(store.redis)).toBe(16);
 });
 
 test('nothing stays in Redis when all workers are gone', async () => {
-  await announceSlots(store.redis, 'worker-1', 16, 50);
+  await announceSlots(store.redis, 'worker-1', 16, { forMs: 50 });
   await expect.poll(() => store.redis.dbsize()).toBe(0);
 });

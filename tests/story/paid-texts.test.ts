@@ -86,5 +86,5 @@ test('nothing is remembered with a size of 0', async () => {
   await paid.wrote(scope, [{ textHash: first, rowId: '7' }]);
 
   expect(await paid.find(scope, [first], nobody)).toEqual(new Map());
-  expect(await store.redis.keys('infill:*')).toEqual([]);
+  expect(await store.redis.keys('{infill}:*')).toEqual([]);
 });

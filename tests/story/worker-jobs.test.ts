@@ -38,6 +38,7 @@ test('a run whose job died on its way to wait for its tenants settles when they 
     {
       ...story.deps,
       redis: story.redis,
+      keyPrefix: '{infill}',
       progress: { report: async () => undefined, reportSettled: async () => undefined },
       metrics: createWorkerMetrics(new Registry()),
     },

@@ -12,6 +12,8 @@ export type TcpProxy = {
   freeze(): void;
   /** Cuts the next connection whose client sends `text`, before the service sees it. Resolves then. */
   cutAt(text: string): Promise<void>;
+  /** Leads new connections to another service; those that are open stay where they are. */
+  leadTo(serviceUrl: string): void;
   /** Undoes `cut` and `freeze`; what was held back is passed on. */
   restore(): Promise<void>;
   close(): Promise<void>;
@@ -19,7 +21,7 @@ export type TcpProxy = {
 
 /** Starts a proxy to the host and port of `serviceUrl` on a free port of its own. */
 export async function startTcpProxy(serviceUrl: string): Promise<TcpProxy> {
-  const service = new URL(serviceUrl);
+  let service = new URL(serviceUrl);
   const sockets = new Set<Socket>();
   const breakpoints: { readonly text: string; readonly reached: () => void }[] = [];
   let frozen = false;
@@ -70,6 +72,9 @@ export async function startTcpProxy(serviceUrl: string): Promise<TcpProxy> {
     freeze() {
       frozen = true;
       for (const socket of sockets) socket.pause();
+    },
+    leadTo(otherUrl) {
+      service = new URL(otherUrl);
     },
     async restore() {
       frozen = false;

@@ -193,7 +193,7 @@ describe('a switch', () => {
       (await system.run(runId)).message.includes(`switched ${says} off (the disk is full)`);
     await until(isHeld, 'the run says that it is on hold');
     // Not the provider's count of calls: it is zero between two batches, too.
-    const inHand = () => redis.llen(`bull:${QUEUES.batches}:active`);
+    const inHand = () => redis.llen(`{infill}:${QUEUES.batches}:active`);
     await until(async () => (await inHand()) === 0, 'what was in hand is through');
     expect(await admitted(runId), 'batches that were admitted before wait, too').toBeGreaterThan(0);
     if (body.scope === 'tenant') {
@@ -203,7 +203,7 @@ describe('a switch', () => {
     }
     const sent = system.openai.ledger.entries.length;
     // What comes to look whether it may go on sends nothing.
-    const looks = async () => (await redis.xlen(`bull:${QUEUES.batches}:events`)) as number;
+    const looks = async () => (await redis.xlen(`{infill}:${QUEUES.batches}:events`)) as number;
     const looked = await looks();
     await until(async () => (await looks()) > looked + 2, 'batches look whether they may go on');
     expect(system.openai.ledger.summary().billedInputs).toBeLessThan(rows);

@@ -212,7 +212,7 @@ test('a run whose API died between its insert and its job starts within 30 s', a
 
 test('a job of a newer version is left alone: it is neither run nor failed', async () => {
   const redis = new Redis(system.redisUrl, { maxRetriesPerRequest: null });
-  const queue = new Queue(QUEUES.batches, { connection: redis });
+  const queue = new Queue(QUEUES.batches, { connection: redis, prefix: '{infill}' });
   const job = await queue.add('batch of tomorrow', { v: 99, wanted: 'something new' }, { attempts: 3 });
 
   await until(async () => (await job.getState()) === 'delayed', 'the job waits for a worker that knows it');

@@ -36,7 +36,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   '@bull-board': ['http'],
   '@fastify': ['http'],
   pino: ['log.ts'],
-  ioredis: ['api-main.ts', 'worker-main.ts'],
+  ioredis: ['queue/redis.ts'],
 };
 const PURE_PACKAGES = ['node:assert', 'node:crypto', 'zod'];
 
