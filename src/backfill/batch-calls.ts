@@ -13,6 +13,9 @@ import type { FittedInput } from './fit-inputs.ts';
 /** The run was told to stop before a batch had sent all its requests. */
 export class RunStopped extends Error {}
 
+/** So many requests may fail one after the other, since one was answered, before a plain word is sent again. */
+const FAILURES_WITHOUT_PROBE = 3;
+
 /** How long a batch stays away while another one has the account to itself. */
 const AWAY_MS = 20_000;
 
@@ -23,6 +26,8 @@ export class BatchCalls {
   readonly #call: Call;
   /** A request was refused: whose fault that is, is known only after some more of them. */
   #wasRefused = false;
+  /** Requests that failed since one was answered; infinite before. */
+  #failedSinceAnswer = Number.POSITIVE_INFINITY;
   /** A request failed: that counts once those behind it have been sent. */
   #hasFailed = false;
 
@@ -45,6 +50,7 @@ export class BatchCalls {
       keyName: `${batch.runId}-g${batch.generation}-${holderKeyOf(own.credential)}`,
       tenantId: batch.tenantId,
       assertWanted: () => this.#assertWanted(),
+      othersPass: () => this.#failedSinceAnswer < FAILURES_WITHOUT_PROBE,
       sitsOut: (waitMs) => this.#isInDoubt && deps.longWaits.sitsOut(this.#call, waitMs),
     };
   }
@@ -62,11 +68,31 @@ export class BatchCalls {
     if (this.#isInDoubt) await this.#assertWanted();
     else if (this.#deps.longWaits.isTaken(this.#call)) await this.#stayAway(part.length, bytes);
     const texts = part.map((input) => input.text);
-    return callProvider(this.#deps, this.#call, texts, bytes).catch((error: unknown) => {
+    const answer = await callProvider(this.#deps, this.#call, texts, bytes).catch((error: unknown) => {
+      // Either a plain word was answered just now, or something else a moment ago.
+      if (error instanceof EmbedError && error.othersPass)
+        this.#failedSinceAnswer =
+          this.#failedSinceAnswer < FAILURES_WITHOUT_PROBE ? this.#failedSinceAnswer + 1 : 0;
       this.#wasRefused ||= isRefusal(error);
       this.#hasFailed ||= error instanceof EmbedError && error.verdict === 'retry';
       throw error;
     });
+    this.#failedSinceAnswer = 0;
+    return answer;
+  }
+
+  get inputsMax(): number {
+    const { credential } = this.#call;
+    return this.#deps.embedder.inputsMaxOf?.(credential, this.#call) ?? Number.POSITIVE_INFINITY;
+  }
+
+  learnInputsMax(inputsMax: number, because: 'refused' | 'failed'): void {
+    const { credential } = this.#call;
+    this.#deps.embedder.learnInputsMax?.(credential, this.#call, inputsMax, because);
+  }
+
+  tryOtherForm(): boolean {
+    return this.#deps.embedder.tryOtherForm?.(this.#call.credential, this.#call) ?? false;
   }
 
   /** Says that it is known by now why requests were refused. */

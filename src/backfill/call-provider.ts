@@ -1,14 +1,14 @@
 /** One request to the provider: at its pace, with its outcome reported to the account. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Credential } from '../core/credential.ts';
-import { EmbedError, type FailureCode } from '../core/failures.ts';
-import { type KeyVerdict, statusAfter } from '../credentials/health.ts';
-import { recordKeyHealth } from '../db/tenant-credentials.ts';
+import { EmbedError } from '../core/failures.ts';
 import type { EmbedAnswer, EmbedRequest } from '../openai/embedder.ts';
-import type { AnswerHeard, Reservation, Wait } from '../pacing/pacer.ts';
+import type { Reservation, Wait } from '../pacing/pacer.ts';
 import { pause, reserveSoon, SLEEP_MS_MAX } from '../pacing/wait.ts';
 import type { BatchDeps } from './deps.ts';
 import { inSlot } from './in-slot.ts';
+import { isUnusable, isWordUsable, probe } from './neutral-word.ts';
+import { heard, isProviderFailure, noteFailure, send } from './send-request.ts';
 
 export type Call = {
   readonly credential: Credential;
@@ -32,25 +32,11 @@ export type Call = {
   readonly onRequest: () => void;
   /** Asked before the work is taken up again, after a 429 or a wait. Throws what ends it when nobody wants it any more. */
   readonly assertWanted: () => Promise<void>;
+  /** Whether other requests of the work were answered a moment ago: then what fails does so by itself, and no word is sent. */
+  readonly othersPass?: () => boolean;
   /** Whether a wait is to be sat out here, since what was found out so far would be lost with the slot. */
   readonly sitsOut: (waitMs: number) => boolean;
 };
-
-/** What tells a provider that is well from one that is not. Neutral, short, and nobody's text. */
-const PROBE_TEXT = 'ping';
-
-/** Failures that the provider may be to blame for as well as the work. */
-const PROVIDER_FAILURES: readonly FailureCode[] = [
-  'provider_failed',
-  'connection_failed',
-  'timed_out',
-  // What stands before a provider that is down may answer in its place, with a page and a 200.
-  'answer_malformed',
-];
-
-function isProviderFailure(error: unknown): boolean {
-  return error instanceof EmbedError && PROVIDER_FAILURES.includes(error.code);
-}
 
 /**
  * Embeds texts as soon as the account's limits allow.
@@ -78,6 +64,9 @@ async function callAtPace(
 ): Promise<EmbedAnswer> {
   for (let round = 1; ; round++) {
     if (round > 1) await call.assertWanted();
+    // Found out while this request waited for its turn, or for whoever tried the key first.
+    const inputsMax = deps.embedder.inputsMaxOf?.(call.credential, call) ?? Number.POSITIVE_INFINITY;
+    if (texts.length > inputsMax) throw new EmbedError('request_too_large', { inputsMax });
     const place = await reserveSoon(
       deps.pacer,
       call.credential,
@@ -150,11 +139,6 @@ async function onTrial(call: Call, trial: Promise<unknown>): Promise<void> {
   throw new EmbedError(end === 'failed' ? 'account_paused' : 'paced', { retryAfterMs: TRIAL_SNOOZE_MS });
 }
 
-/** A server that reports no usage is taken at our estimate. */
-function heard(answer: EmbedAnswer): AnswerHeard {
-  return { ...answer, tokens: answer.tokens > 0 ? answer.tokens : null };
-}
-
 /** Longest that an answer waits for Redis to hear of it. */
 const TELL_MS_MAX = 1_000;
 
@@ -164,21 +148,6 @@ async function briefly(deps: BatchDeps, told: Promise<void>): Promise<void> {
   await Promise.race([logged, sleep(TELL_MS_MAX)]);
 }
 
-function send(deps: BatchDeps, call: Call, texts: readonly string[]): Promise<EmbedAnswer> {
-  const embed = () => {
-    call.onRequest();
-    const { model, dimensions, sendDimensions, fields } = call;
-    const request = { texts, model, dimensions, sendDimensions, fields };
-    return deps.embedder.embed(call.credential, request, call.signal);
-  };
-  return deps.keyGate.pass(call.keyName, call.tenantId, embed, () =>
-    // The answer is paid for: what cannot be noted at the moment is noted with the next one.
-    noteHealth(deps, call, { status: 'valid', reason: null }).catch(() =>
-      deps.keyGate.forgetGood(call.keyName, call.tenantId),
-    ),
-  );
-}
-
 /** Who is sent away for longer than this comes so seldom to the same point that it does not matter to begin anew. */
 const COOLDOWN_MS_MAX = 10 * 60_000;
 /** So soon somebody who sits a wait out finds out that his run has stopped. */
@@ -186,7 +155,7 @@ const SIT_OUT_LOOK_MS = 2_000;
 
 /** @throws {EmbedError} unless it was our turn to probe, and the provider is well, or the wait was sat out. */
 async function onWait(deps: BatchDeps, call: Call, wait: Wait): Promise<void> {
-  if (wait.because === 'probe') return probe(deps, call, wait.waitMs);
+  if (wait.because === 'probe') return void (await probe(deps, call, wait.waitMs));
   const isDown = wait.because === 'breaker' || wait.because === 'probe_in_flight';
   const isShort = wait.because !== 'cooldown' || wait.waitMs <= COOLDOWN_MS_MAX;
   if (!isDown && isShort && call.sitsOut(wait.waitMs))
@@ -208,79 +177,50 @@ async function onFailure(deps: BatchDeps, call: Call, place: Reservation, error:
   );
   await noteFailure(deps, call, error);
   const limits = error.limits ?? NO_LIMITS;
-  if (error.code === 'rate_limited') {
-    await deps.pacer.refused(place, { retryAfterMs: error.retryAfterMs ?? null, limits });
-    return (error.retryAfterMs ?? 0) <= SLEEP_MS_MAX || call.sitsOut(error.retryAfterMs ?? 0);
+  if (error.again) {
+    await deps.pacer.settled(place, { tokens: null, limits, organization: null });
+    return true;
   }
-  if (isProviderFailure(error)) {
+  if (error.code === 'rate_limited') return onRateLimit(deps, call, place, error);
+  const isSure = call.othersPass?.() ?? false;
+  if (isProviderFailure(error) && !(isSure && error.status !== undefined)) {
     const { next, waitMs } = await deps.pacer.failed(place);
-    if (next === 'wait') throw new EmbedError('account_paused', { retryAfterMs: waitMs });
-    await probe(deps, call, waitMs);
-    return false;
+    if (next === 'wait') throw new EmbedError('account_paused', { ...error, retryAfterMs: waitMs });
+    if ((await probe(deps, call, waitMs)) === 'changed') return true;
+    throw withOthersPassing(error);
   }
   await deps.pacer.settled(place, { tokens: null, limits, organization: null });
-  if (error.code === 'answer_wrong_dimensions') await assertModelFits(deps, call);
+  if (isSure) throw withOthersPassing(error);
+  if (isUnusable(error) && (await isWordUsable(deps, call))) throw withOthersPassing(error);
   return false;
 }
 
-/**
- * Tells an answer that went wrong once from a model that makes other vectors than the target has room for, by a neutral word.
- *
- * @throws {EmbedError} `model_wrong_dimensions` when the word's vector has a wrong length, too.
- */
-async function assertModelFits(deps: BatchDeps, call: Call): Promise<void> {
-  const size = { inputs: 1, bytes: PROBE_TEXT.length };
-  const place = await reserveSoon(deps.pacer, call.credential, call.model, size, call.signal);
-  // The batch comes again anyway, and asks then.
-  if (!place.go) return;
-  try {
-    await deps.pacer.settled(place, heard(await send(deps, call, [PROBE_TEXT])));
-  } catch (error) {
-    if (error instanceof EmbedError && error.code === 'answer_wrong_dimensions')
-      throw new EmbedError('model_wrong_dimensions', error);
-  } finally {
-    await deps.pacer.released(place);
-  }
+function withOthersPassing(error: EmbedError): EmbedError {
+  return error.verdict === 'retry' ? new EmbedError(error.code, { ...error, othersPass: true }) : error;
 }
 
-/** @throws {EmbedError} `account_paused` when the neutral word is not answered either. */
-async function probe(deps: BatchDeps, call: Call, inMs: number): Promise<void> {
-  // Until a fixed limit has room for it. The slot is kept: only the work that failed can be cleared of blame or take it.
-  for (let leftMs = inMs; leftMs > 0; leftMs -= SIT_OUT_LOOK_MS) {
-    await pause(Math.min(leftMs, SIT_OUT_LOOK_MS), call.signal);
-    await call.assertWanted();
-  }
-  const isWell = await send(deps, call, [PROBE_TEXT]).then(
-    () => true,
-    async (error: unknown) => {
-      // Stopped from our side: that says nothing of the provider, and somebody else probes when our time is over.
-      if (!(error instanceof EmbedError) || error.code === 'shutting_down') throw error;
-      // The pacer is to hear of the probe whatever comes of this: what cannot be noted is noted by the next call.
-      await noteFailure(deps, call, error).catch(() => undefined);
-      // A refusal is an answer too: whoever refuses is there.
-      return !isProviderFailure(error);
-    },
-  );
-  const { waitMs } = await deps.pacer.probed(call.credential, call.model, isWell);
-  if (!isWell) throw new EmbedError('account_paused', { retryAfterMs: waitMs });
-}
+/** A longer wait is not believed: the account is asked again after this time, by a request that waits for it anyway. */
+const RATE_LIMIT_MS_MAX = 10 * 60_000;
+/** A limit that lets nothing through for longer than a day is none that passes. */
+const RATE_LIMIT_ROUNDS_MAX = 100;
+const RATE_LIMIT_ENDLESS_MS = 26 * 3_600_000;
 
-/** Records what a failure showed about a tenant's own key, if anything. */
-async function noteFailure(deps: BatchDeps, call: Call, error: unknown): Promise<void> {
-  if (!(error instanceof EmbedError)) return;
-  // Its next answer shows that the key works again. One that is dead does so by no answer of this run.
-  if (error.code === 'rate_limited') deps.keyGate.forgetGood(call.keyName, call.tenantId);
-  await noteHealth(deps, call, statusAfter(error));
-}
-
-/** Records what a call showed about a tenant's own key. */
-async function noteHealth(
+/** @throws {EmbedError} unless the wait is short enough to ask for a place again at once. */
+async function onRateLimit(
   deps: BatchDeps,
-  { tenantId, credential }: Pick<Call, 'tenantId' | 'credential'>,
-  health: KeyVerdict | undefined,
-): Promise<void> {
-  if (health === undefined || credential.owner !== 'tenant') return;
-  await recordKeyHealth(deps.db, { tenantId, fingerprint: credential.fingerprint, ...health });
+  call: Call,
+  place: Reservation,
+  error: EmbedError,
+): Promise<boolean> {
+  const { rounds, forMs } = deps.keyGate.noteTrouble(call.keyName, 'rate_limited');
+  const told = error.retryAfterMs;
+  const retryAfterMs = told === undefined ? undefined : Math.min(told, RATE_LIMIT_MS_MAX);
+  await deps.pacer.refused(place, { retryAfterMs: retryAfterMs ?? null, limits: error.limits ?? NO_LIMITS });
+  if (rounds > RATE_LIMIT_ROUNDS_MAX && forMs > RATE_LIMIT_ENDLESS_MS)
+    throw new EmbedError('provider_unusable', error);
+  const waitMs = retryAfterMs ?? 0;
+  if (waitMs <= SLEEP_MS_MAX || call.sitsOut(waitMs)) return true;
+  throw new EmbedError('rate_limited', { ...error, retryAfterMs });
 }
 
 const NO_LIMITS = {

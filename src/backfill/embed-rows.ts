@@ -48,7 +48,10 @@ export async function embedRows(
       requestBytesMax: Math.min(OPENAI_LIMITS.requestBytesMax, requestBytesMax),
     };
     const unpaid = await work.writeCached(fitting);
-    const inputsMax = inputsMaxForAttempt(context.attempt.number, Math.max(1, unpaid.length));
+    const inputsMax = Math.min(
+      inputsMaxForAttempt(context.attempt.number, Math.max(1, unpaid.length)),
+      work.inputsMax,
+    );
     const { requests } = packRequests(unpaid, limits, inputsMax);
     let failure: EmbedError | undefined;
     for (const [index, inputs] of requests.entries()) {
@@ -119,6 +122,7 @@ class Requests {
 
   /** @param isLast whether the batch ends with its answer. */
   async embed(inputs: readonly FittedInput[], isLast: boolean): Promise<void> {
+    let failure: EmbedError | undefined;
     const { answered } = await bisect(inputs, {
       embed: (part) => this.#calls.send(part),
       control: CONTROL_INPUT,
@@ -126,9 +130,21 @@ class Requests {
       onAnswer: (part, answer) => this.#onAnswer(part, answer, isLast && part.length === inputs.length),
       onRefused: ({ input, error }: Refused<FittedInput>) =>
         this.#record.quarantine([{ input, ...refusalOf(error) }]),
+      onFailed: ({ error }) => {
+        failure ??= error;
+      },
+      inputsMax: () => this.inputsMax,
+      onSizeLimit: (passed, because) => this.#calls.learnInputsMax(passed, because),
+      tryOtherForm: () => this.#calls.tryOtherForm(),
     });
     this.#proven ||= answered.length > 0;
     this.#calls.cleared();
+    if (failure !== undefined) throw failure;
+  }
+
+  /** The most inputs that the provider takes at once, as far as is known. */
+  get inputsMax(): number {
+    return this.#calls.inputsMax;
   }
 
   /** Writes the rows whose text this run has paid for before. Returns the inputs that are still to be sent. */

@@ -1,8 +1,8 @@
-import { EmbedError, type FailureCode } from '../core/failures.ts';
+import { EmbedError } from '../core/failures.ts';
 
 type State =
   | { readonly kind: 'tried' }
-  | { readonly kind: 'dead'; readonly code: FailureCode }
+  | { readonly kind: 'dead'; readonly error: EmbedError }
   | { readonly kind: 'trying'; readonly until: Promise<unknown> };
 
 /** Keys remembered: one entry a key and generation of a run. The oldest is forgotten, and its key simply tried again. */
@@ -18,6 +18,7 @@ const GOOD_MAX = 10_000;
 export class KeyGate {
   readonly #states = new Map<string, State>();
   readonly #good = new Set<string>();
+  readonly #troubles = new Map<string, { kind: string; rounds: number; sinceMs: number }>();
 
   /**
    * Calls `send`, alone if it is the first with `key`.
@@ -37,12 +38,13 @@ export class KeyGate {
       await state.until.catch(() => undefined);
     }
     const state = this.#states.get(key);
-    if (state?.kind === 'dead') throw new EmbedError(state.code);
+    if (state?.kind === 'dead') throw new EmbedError(state.error.code, state.error);
 
     const sent = send();
     if (state === undefined) this.#remember(key, { kind: 'trying', until: sent });
     try {
       const answer = await sent;
+      this.#troubles.delete(key);
       // It was on its way as the key died: it says nothing of the key any more.
       if (this.#states.get(key)?.kind === 'dead') return answer;
       this.#remember(key, { kind: 'tried' });
@@ -50,7 +52,7 @@ export class KeyGate {
       return answer;
     } catch (error) {
       if (error instanceof EmbedError && error.verdict === 'stop_tenant')
-        this.#remember(key, { kind: 'dead', code: error.code });
+        this.#remember(key, { kind: 'dead', error });
       // An answer of any other kind says nothing of the key: the next call tries it again, alone.
       else if (state === undefined) this.#states.delete(key);
       throw error;
@@ -61,6 +63,21 @@ export class KeyGate {
   trialOf(key: string): Promise<unknown> | undefined {
     const state = this.#states.get(key);
     return state?.kind === 'trying' ? state.until : undefined;
+  }
+
+  /**
+   * Counts a trouble of a key, and says how often that kind came in a row, and for how long. An answer ends it, and so does a
+   * trouble of another kind: what never ends is to be told from what passes.
+   */
+  noteTrouble(key: string, kind: string): { rounds: number; forMs: number } {
+    const before = this.#troubles.get(key);
+    const trouble = before?.kind === kind ? before : { kind, rounds: 0, sinceMs: Date.now() };
+    trouble.rounds += 1;
+    this.#troubles.delete(key);
+    this.#troubles.set(key, trouble);
+    const oldest = this.#troubles.keys().next();
+    if (this.#troubles.size > KEYS_MAX && !oldest.done) this.#troubles.delete(oldest.value);
+    return { rounds: trouble.rounds, forMs: Date.now() - trouble.sinceMs };
   }
 
   /** Lets the tenant's next answer with `key` be told again: something was wrong with the key meanwhile. */

@@ -3,6 +3,7 @@ import { databaseRefusal, databaseTrouble } from '../core/service-trouble.ts';
 import { type BatchStart, startBatch } from '../db/batch-start.ts';
 import { idsGivenUp, idsRehearsed } from '../db/run-batches.ts';
 import { readRunHead } from '../db/run-head.ts';
+import { setHoldReason } from '../db/run-tenants.ts';
 import { listBatchRows } from '../db/target-rows.ts';
 import type { RunBatch } from '../queue/jobs.ts';
 import { askGate } from './admit.ts';
@@ -83,16 +84,19 @@ async function onFailure(
 ): Promise<void> {
   const verdict = error instanceof EmbedError ? error.verdict : 'retry';
   const code = error instanceof EmbedError ? error.code : 'internal_error';
-  if (verdict === 'snooze') throw error;
+  if (error instanceof EmbedError && verdict === 'snooze') {
+    await showLongWait(deps, batch, error);
+    throw error;
+  }
   if (error instanceof EmbedError && verdict === 'stop_tenant') {
-    await stopTenant(deps, batch, error.code);
+    await stopTenant(deps, batch, error);
     await record.end({ failed: [], reason: error.code });
     return;
   }
   if (error instanceof EmbedError && verdict === 'stop_run') {
     // The account behind a tenant's key may be the reason ("budget exceeded"), so only that tenant stops.
     if (error.code === 'request_invalid' && isTenantsKey(deps, start)) {
-      await stopTenant(deps, batch, error.code);
+      await stopTenant(deps, batch, error);
       await record.end({ failed: [], reason: error.code });
       return;
     }
@@ -108,6 +112,23 @@ async function onFailure(
   }
   throw error;
 }
+
+/** Shorter waits are over before anybody has read of them. */
+const WAIT_SHOWN_MS_MIN = 60_000;
+
+/** Shows a long wait for the provider in the run's message. The batch that goes on next takes it away. */
+async function showLongWait(deps: BatchDeps, batch: RunBatch, error: EmbedError): Promise<void> {
+  const { code, retryAfterMs = 0, providerMessage } = error;
+  const isOfProvider = code === 'rate_limited' || code === 'account_paused' || code === 'paced';
+  if (!isOfProvider || retryAfterMs <= WAIT_SHOWN_MS_MIN) return;
+  const until = new Date(Date.now() + retryAfterMs).toISOString().slice(0, 16);
+  const said = providerMessage === undefined ? '' : ` (${providerMessage.slice(0, WAIT_WORDS_LENGTH_MAX)})`;
+  const why =
+    code === 'account_paused' ? 'the provider does not answer' : "the provider's limit lets nothing through";
+  await setHoldReason(deps.db, batch, `${why}; it is asked again at ${until}Z${said}`);
+}
+
+const WAIT_WORDS_LENGTH_MAX = 200;
 
 function isTenantsKey(deps: BatchDeps, start: BatchStart): boolean {
   try {

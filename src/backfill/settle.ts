@@ -65,10 +65,24 @@ export async function finishTenant(
 }
 
 /** Ends a tenant's part at once: nothing more of it will succeed until a person acts. Its waiting batches end unworked. */
-export async function stopTenant(deps: PlanDeps, key: RunTenantKey, code: FailureCode): Promise<void> {
-  const reason = `${code}: ${FAILURES[code].because}`;
+export async function stopTenant(
+  deps: PlanDeps,
+  key: RunTenantKey,
+  failure: { readonly code: FailureCode; readonly providerMessage?: string | undefined },
+): Promise<void> {
+  const { code } = failure;
+  const reason = `${code}: ${FAILURES[code].because}${wordsOf(failure)}`;
   const stopped = await settleTenant(deps.db, key, { status: 'incomplete', reason, remaining: null });
   if (stopped) deps.log.warn({ ...key, code }, 'tenant_stopped');
+}
+
+/** Enough to understand a reason; the run's names several tenants. */
+const WORDS_LENGTH_MAX = 300;
+
+/** What the provider said, for a reason that people read; its texts and keys were masked where it was received. */
+function wordsOf({ providerMessage }: { readonly providerMessage?: string | undefined }): string {
+  const words = providerMessage?.replaceAll(/\s+/g, ' ').trim() ?? '';
+  return words === '' ? '' : `. The provider said: ${words.slice(0, WORDS_LENGTH_MAX)}`;
 }
 
 /**

@@ -35,6 +35,23 @@ export function classifyResponse(refusal: Refusal): FailureCode | undefined {
   return CODE_BY_STATUS[status];
 }
 
+/** Words of a trouble that passes by itself. */
+const TRANSIENT =
+  /temporar|overload|too busy|is busy|try again|unavailable|timed? ?out|internal (server )?error|upstream|provider returned|capacity|bad gateway/i;
+
+/**
+ * Names an error that came with status 200. Whatever code stands in it, words that speak of a passing trouble say nothing
+ * against a key, an address or our request.
+ */
+export function classifyErrorIn200(refusal: Refusal): FailureCode | undefined {
+  const code = classifyResponse(refusal);
+  const isNamed = (nameOf(refusal.code) ?? nameOf(refusal.type)) === code && code !== undefined;
+  if (isNamed && code !== 'request_invalid') return code;
+  const words = refusal.messageWithoutInputs ?? refusal.message ?? '';
+  if (/rate.?limit|too many requests/i.test(words)) return 'rate_limited';
+  return TRANSIENT.test(words) ? 'provider_failed' : code;
+}
+
 /**
  * Codes and types as OpenAI, Azure and the gateways before them write them, in lower case.
  *
@@ -164,7 +181,7 @@ function aboutModel(param: string, message: string): FailureCode {
 }
 
 function saysTooLarge({ message }: Refusal): boolean {
-  return /request too large|tokens per request|maximum request size|too many (inputs|tokens in batch)|batch[ _]size|array too long/i.test(
+  return /request too large|tokens per request|maximum request size|too many (inputs|items|texts|elements|instances|tokens in batch)|batch[ _]size|(array|list|batch) (is )?too (long|large|big)|(array|list) length/i.test(
     message ?? '',
   );
 }

@@ -66,6 +66,10 @@ export const FAILURES = {
     verdict: 'stop_tenant',
     because: 'the base URL does not lead to an embeddings endpoint',
   },
+  provider_unusable: {
+    verdict: 'stop_tenant',
+    because: 'nothing that came back for a plain word could be used, time and again',
+  },
   redirected: { verdict: 'stop_tenant', because: 'a key is never sent on to where a redirect points' },
 
   request_invalid: { verdict: 'stop_run', because: 'our request is wrong, and every row would be refused' },
@@ -94,12 +98,20 @@ export type EmbedErrorDetails = {
   readonly status?: number | undefined;
   /** The provider's own `code` or `type`, or the operating system's error code. */
   readonly providerCode?: string | undefined;
+  /** The parameter that the provider names. */
+  readonly param?: string | undefined;
   /** The provider's own words. The caller takes the rows' texts and the key out; anything like a key is masked again here. */
   readonly providerMessage?: string | undefined;
   /** The provider's `x-request-id`, for its support. */
   readonly requestId?: string | undefined;
   /** What the answer's headers said about limits; null when there was no answer. */
   readonly limits?: ProviderLimits | null | undefined;
+  /** The same request may be sent again at once: it will have another form, which the server may take. */
+  readonly again?: boolean | undefined;
+  /** The most inputs that a request may hold, as the server said it or as was found out. */
+  readonly inputsMax?: number | undefined;
+  /** A plain word was answered right after: the work is to blame, and not the provider. */
+  readonly othersPass?: boolean | undefined;
 };
 
 /**
@@ -115,8 +127,12 @@ export class EmbedError extends Error {
   readonly status: number | undefined;
   readonly providerCode: string | undefined;
   readonly providerMessage: string | undefined;
+  readonly param: string | undefined;
   readonly requestId: string | undefined;
   readonly limits: ProviderLimits | null;
+  readonly again: boolean;
+  readonly inputsMax: number | undefined;
+  readonly othersPass: boolean;
 
   constructor(code: FailureCode, details: EmbedErrorDetails = {}) {
     super(`${code}: ${FAILURES[code].because}`);
@@ -125,8 +141,12 @@ export class EmbedError extends Error {
     this.status = details.status;
     this.providerCode = cut(details.providerCode);
     this.providerMessage = cut(details.providerMessage);
+    this.param = cut(details.param);
     this.requestId = cut(details.requestId);
     this.limits = details.limits ?? null;
+    this.again = details.again ?? false;
+    this.inputsMax = details.inputsMax;
+    this.othersPass = details.othersPass ?? false;
   }
 
   get verdict(): Verdict {
@@ -134,9 +154,11 @@ export class EmbedError extends Error {
   }
 }
 
-/** The code under which a row is quarantined that was refused alone: too large a request of one input is too long an input. */
+/** The code under which a row is quarantined that was refused, or fails, alone: too large a request of one input is too long an input. */
 export function quarantineCode(refusal: FailureCode): FailureCode {
-  return refusal === 'request_too_large' ? 'input_too_long' : refusal;
+  if (refusal === 'request_too_large') return 'input_too_long';
+  // Refused alone, or failed alone, while a plain word was answered.
+  return FAILURES[refusal].verdict === 'split' ? refusal : 'input_rejected';
 }
 
 function cut(text: string | undefined): string | undefined {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { saysTooLong } from './classify-response.ts';
 import { EmbedError } from './failures.ts';
+import { chunks, cutInto, type Part, passed } from './request-parts.ts';
 
 /**
  * Finds the inputs for which a provider refuses a request, by halving it until each refused input stands alone.
@@ -36,7 +37,7 @@ export type Bisection<Item, Answer> = {
 };
 
 export type BisectOptions<Item, Answer> = {
-  /** Sends one request. Resolves when it is accepted; throws an `EmbedError` with the verdict `split` when it is refused. */
+  /** Sends one request. Resolves when it is accepted; throws an `EmbedError` that `isSplittable` when it is refused. */
   readonly embed: (part: readonly Item[]) => Promise<Answer>;
   /** An input that a right request accepts, made from `CONTROL_TEXT`. Its answer is thrown away. */
   readonly control: Item;
@@ -46,11 +47,49 @@ export type BisectOptions<Item, Answer> = {
   readonly onAnswer?: (part: readonly Item[], answer: Answer) => Promise<void> | void;
   /** Called once for each input that is to blame, as soon as that is certain. Never called if the request turns out wrong. */
   readonly onRefused?: (refused: Refused<Item>) => Promise<void> | void;
+  /** Called for each input that failed alone, by nothing that tells whether it will again. */
+  readonly onFailed?: (failed: Refused<Item>) => void;
+  /** The most inputs that a request may hold, as far as is known by now. */
+  readonly inputsMax?: () => number;
+  /** Called when a request was refused, or failed, and all its parts passed: then its size was the reason. `passed` is the largest part's. */
+  readonly onSizeLimit?: (passed: number, because: 'refused' | 'failed') => void;
+  /** Puts the next requests in another form, when the control was refused. False when none is left. */
+  readonly tryOtherForm?: () => boolean;
 };
 
-/** Whether a failure says that the same inputs may pass in other company. */
+/**
+ * Whether a failure says that the same inputs may pass in other company. An unexplained 400 is one, too: until a plain word was
+ * refused as well, nobody knows whether it is about an input or about the request.
+ */
 export function isRefusal(error: unknown): error is EmbedError {
-  return error instanceof EmbedError && error.verdict === 'split';
+  if (!(error instanceof EmbedError)) return false;
+  return error.verdict === 'split' || (error.code === 'request_invalid' && error.status !== undefined);
+}
+
+/** Refusals, and what a request failed with while others passed: an input of it may be the reason, or its size. */
+export function isSplittable(error: unknown): error is EmbedError {
+  if (isRefusal(error)) return true;
+  return (
+    error instanceof EmbedError && error.verdict === 'retry' && error.status !== undefined && error.othersPass
+  );
+}
+
+/** Words of a server that fails for reasons of its own. Whoever says more than these says it of the input. */
+const OF_THE_SERVER =
+  /\b(answer|error|status|code|http)\W{0,3}500\b|internal (server )?error|server (had an |encountered an )?error|try again|retry|overload|unavailable|time(d)?[ -]?out|capacity|busy|temporar|out of memory|cuda|gateway|upstream|connection|<html|<!doctype/i;
+
+/** Whether an input that fails alone is known to be the reason: a 500 in words that are not those of any trouble of a server. */
+export function isInputsOwn({
+  code,
+  status,
+  providerMessage = '',
+}: Pick<EmbedError, 'code' | 'status' | 'providerMessage'>): boolean {
+  return (
+    code === 'provider_failed' &&
+    status === 500 &&
+    /\w{3}/.test(providerMessage) &&
+    !OF_THE_SERVER.test(providerMessage)
+  );
 }
 
 /** Cuts a list of two or more in the middle; the first half is the longer one. */
@@ -58,6 +97,19 @@ export function halves<Item>(inputs: readonly Item[]): readonly [readonly Item[]
   assert(inputs.length >= 2, 'one input has no halves');
   const middle = Math.ceil(inputs.length / 2);
   return [inputs.slice(0, middle), inputs.slice(middle)];
+}
+
+/** From this size on, parts of a request that was too large are quarters: limits are mostly far below. */
+const QUARTERS_ABOVE = 64;
+
+function piecesAfter<Item>(
+  inputs: readonly Item[],
+  { code, inputsMax }: EmbedError,
+): readonly (readonly Item[])[] {
+  if (inputsMax !== undefined && inputsMax < inputs.length) return chunks(inputs, inputsMax);
+  if (code === 'request_too_large' && inputs.length > QUARTERS_ABOVE)
+    return chunks(inputs, Math.ceil(inputs.length / 4));
+  return halves(inputs);
 }
 
 /** The most requests that `bisect` sends besides the first one, when `refused` of `count` inputs are refused. */
@@ -79,22 +131,22 @@ export async function bisect<Item, Answer>(
   options: BisectOptions<Item, Answer>,
 ): Promise<Bisection<Item, Answer>> {
   const work = new Work(options);
-  let pending: (readonly Item[])[] = inputs.length === 0 ? [] : [inputs];
+  let pending: Part<Item>[] = inputs.length === 0 ? [] : [{ inputs, of: null }];
 
   for (let part = pending.pop(); part !== undefined; part = pending.pop()) {
-    const accepted = await work.send(part);
-    if (!accepted && part.length > 1) pending.push(...halves(part).toReversed());
+    pending.push(...(await work.send(part)).toReversed());
 
     if (work.suspicious && work.refused.length === SUSPICIOUS_REFUSALS) {
-      const rest = await work.sendSpread(pending.toReversed().flat());
-      pending = rest.length === 0 ? [] : [rest];
+      const rest = await work.sendSpread(pending.toReversed().flatMap((left) => left.inputs));
+      pending = rest.length === 0 ? [] : [{ inputs: rest, of: null }];
     }
     await work.tellRefused();
   }
 
   if (work.suspicious) await work.sendControl();
   await work.tellRefused();
-  return { answered: work.answered, refused: work.refused, requests: work.requests };
+  const { answered, refused, requests } = work;
+  return { answered, refused, requests };
 }
 
 /** What one `bisect` has found out so far. */
@@ -103,6 +155,8 @@ class Work<Item, Answer> {
   readonly refused: Refused<Item>[] = [];
   requests = 0;
   readonly #options: BisectOptions<Item, Answer>;
+  /** Words for which an input was found to be the reason of a failure. */
+  readonly #ownWords = new Set<string>();
   #proven: boolean;
   #told = 0;
 
@@ -117,16 +171,20 @@ class Work<Item, Answer> {
     return this.refused.every(({ error }) => error.code === 'input_rejected');
   }
 
-  async send(part: readonly Item[]): Promise<boolean> {
-    const answer = await this.#try(part);
-    if (answer instanceof EmbedError) {
-      const [input] = part;
-      if (part.length === 1 && input !== undefined) this.refused.push({ input, error: answer });
-      return false;
+  /** Sends a part. Returns the smaller parts that are to be sent in its place. */
+  async send(part: Part<Item>): Promise<readonly Part<Item>[]> {
+    const { inputs } = part;
+    const known = this.#options.inputsMax?.() ?? Number.POSITIVE_INFINITY;
+    if (inputs.length > known) return cutInto(part, chunks(inputs, known), null);
+    const answer = await this.#try(inputs);
+    if (!(answer instanceof EmbedError)) {
+      await this.#accept(part, answer.value);
+      return [];
     }
-    this.answered.push([part, answer.value]);
-    await this.#options.onAnswer?.(part, answer.value);
-    return true;
+    if (inputs.length > 1)
+      return cutInto(part, piecesAfter(inputs, answer), isRefusal(answer) ? 'refused' : 'failed');
+    await this.#judge(part, answer);
+    return [];
   }
 
   /** Tries some of `rest` alone, until one is accepted. Returns those that were not tried. */
@@ -136,7 +194,9 @@ class Work<Item, Answer> {
       const input = rest[index];
       assert(input !== undefined, 'indexes are within the list');
       tried.add(index);
-      if (await this.send([input])) break;
+      const before = this.answered.length;
+      await this.send({ inputs: [input], of: null });
+      if (this.answered.length > before) break;
     }
     if (this.suspicious) {
       const isLength = this.refused.every(({ error }) =>
@@ -144,13 +204,14 @@ class Work<Item, Answer> {
       );
       // Whatever else is wrong, a dead key or an outage, shows with the plain word.
       await this.sendControl();
-      if (!isLength) throw this.#requestInvalid();
+      if (!isLength) throw requestInvalid(this.refused.at(-1)?.error);
     }
     return rest.filter((_, index) => !tried.has(index));
   }
 
+  /** @throws {EmbedError} `paced` when a plain word passes in another form: what was refused before says nothing then. */
   async sendControl(): Promise<void> {
-    if ((await this.#try([this.#options.control])) instanceof EmbedError) throw this.#requestInvalid();
+    if (await this.#clear(this.refused.at(-1)?.error)) throw new EmbedError('paced', { retryAfterMs: 0 });
   }
 
   async tellRefused(): Promise<void> {
@@ -161,22 +222,65 @@ class Work<Item, Answer> {
     }
   }
 
+  async #accept(part: Part<Item>, answer: Answer): Promise<void> {
+    this.answered.push([part.inputs, answer]);
+    await this.#options.onAnswer?.(part.inputs, answer);
+    passed(part.of, part.inputs.length, this.#options.onSizeLimit);
+  }
+
+  /** Decides about an input that stands alone. */
+  async #judge(part: Part<Item>, error: EmbedError): Promise<void> {
+    const [input] = part.inputs;
+    assert(input !== undefined, 'a part has an input');
+    let last = error;
+    if (isInputsOwn(error)) {
+      // Once more, or twice for words that are new: a server may fail at random.
+      for (let left = this.#ownWords.has(error.providerMessage ?? '') ? 1 : 2; left > 0; left--) {
+        const again = await this.#try(part.inputs);
+        if (!(again instanceof EmbedError)) return this.#accept(part, again.value);
+        last = again;
+      }
+      if (isInputsOwn(last)) this.#ownWords.add(last.providerMessage ?? '');
+    }
+    for (let of = part.of; of !== null; of = of.of) of.isClean = false;
+    if (isInputsOwn(last) || isRefusal(last)) this.refused.push({ input, error: last });
+    else this.#options.onFailed?.({ input, error: last });
+  }
+
   async #try(part: readonly Item[]): Promise<{ value: Answer } | EmbedError> {
+    const answer = await this.#attempt(part);
+    if (!(answer instanceof EmbedError) || answer.code !== 'request_invalid' || this.#proven) return answer;
+    return (await this.#clear(answer)) ? this.#attempt(part) : answer;
+  }
+
+  /**
+   * Finds out by a plain word whether the request is right. Returns whether it is so in another form only.
+   *
+   * @throws {EmbedError} `request_invalid` when it is not.
+   */
+  async #clear(refusal: EmbedError | undefined): Promise<boolean> {
+    for (let isChanged = false; ; isChanged = true) {
+      if (!((await this.#attempt([this.#options.control])) instanceof EmbedError)) return isChanged;
+      if (!this.#options.tryOtherForm?.()) throw requestInvalid(refusal);
+    }
+  }
+
+  async #attempt(part: readonly Item[]): Promise<{ value: Answer } | EmbedError> {
     this.requests++;
     try {
       const value = await this.#options.embed(part);
       this.#proven = true;
       return { value };
     } catch (error) {
-      if (isRefusal(error)) return error;
+      if (isSplittable(error)) return error;
       throw error;
     }
   }
+}
 
-  #requestInvalid(): EmbedError {
-    const last = this.refused.at(-1)?.error;
-    return new EmbedError('request_invalid', last === undefined ? {} : { ...last, limits: last.limits });
-  }
+function requestInvalid(last: EmbedError | undefined): EmbedError {
+  // Without the status: this one is judged.
+  return new EmbedError('request_invalid', last === undefined ? {} : { ...last, status: undefined });
 }
 
 /** At most `count` indexes of a list of `length`, in order, the middle of each of as many equal parts. */

@@ -19,5 +19,12 @@ export function statusAfter(error: EmbedError): KeyVerdict | undefined {
   const status = STATUS_BY_CODE[error.code];
   return status === undefined
     ? undefined
-    : { status, reason: `${error.code}: ${FAILURES[error.code].because}` };
+    : { status, reason: `${error.code}: ${FAILURES[error.code].because}${wordsOf(error)}` };
+}
+
+const WORDS_LENGTH_MAX = 300;
+
+/** What the provider said; keys are masked in it. */
+function wordsOf({ providerMessage = '' }: EmbedError): string {
+  return providerMessage === '' ? '' : `. The provider said: ${providerMessage.slice(0, WORDS_LENGTH_MAX)}`;
 }

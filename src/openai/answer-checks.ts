@@ -37,11 +37,11 @@ export function checkAnswer(
   if (!Array.isArray(items)) return refuse('answer_malformed');
   if (items.length !== expected.inputs) return refuse('answer_wrong_count');
 
+  const indexes = indexesOf(items);
   const vectors = new Array<Float32Array | undefined>(expected.inputs).fill(undefined);
-  for (const item of items) {
-    const index = field(item, 'index');
-    if (typeof index !== 'number' || !Number.isInteger(index)) return refuse('answer_malformed');
-    if (index < 0 || index >= expected.inputs) return refuse('answer_malformed');
+  for (const [position, item] of items.entries()) {
+    const index = indexes[position] ?? Number.NaN;
+    if (!Number.isInteger(index) || index < 0 || index >= expected.inputs) return refuse('answer_malformed');
     if (vectors[index] !== undefined) return refuse('answer_duplicate_index');
 
     const vector = vectorOf(field(item, 'embedding'), expected.dimensions);
@@ -51,6 +51,23 @@ export function checkAnswer(
 
   // As many vectors as inputs, and no index twice: each input has one.
   return { vectors: vectors.filter((vector) => vector !== undefined), tokens: tokensOf(body) };
+}
+
+/**
+ * The place of each item: what it says, as a number or in digits; NaN for what is neither.
+ *
+ * Without any index the order of the answer counts. Some servers leave out fields of the value 0, so one item without an index
+ * among others that have one is the first; two would claim its place, and are refused as such.
+ */
+function indexesOf(items: readonly unknown[]): readonly number[] {
+  const given = items.map((item) => field(item, 'index') ?? undefined);
+  if (given.every((index) => index === undefined)) return items.map((_item, position) => position);
+  const isFirstNamed = given.some((index) => index === 0 || index === '0');
+  return given.map((index) => {
+    if (index === undefined) return isFirstNamed ? Number.NaN : 0;
+    if (typeof index === 'string' && /^\d{1,6}$/.test(index)) return Number(index);
+    return typeof index === 'number' ? index : Number.NaN;
+  });
 }
 
 /** Reads a vector that was decoded already, as base64, or as an array of numbers, or names what is wrong with it. */

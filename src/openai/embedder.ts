@@ -7,8 +7,9 @@ import type { SendDimensions } from '../core/target.ts';
 import { answerBytesMax, parseAnswer } from './answer-body.ts';
 import { checkAnswer } from './answer-checks.ts';
 import { createClients, type FetchOptions, ReadResponse } from './clients.ts';
-import { errorInAnswer, toEmbedError } from './errors.ts';
+import { errorInAnswer, type Sent, toEmbedError } from './errors.ts';
 import { limitsOf } from './headers.ts';
+import { type RequestForm, ServerTraits } from './server-traits.ts';
 
 /** One API call: texts that are not empty, and what they are to become. */
 export type EmbedRequest = {
@@ -35,12 +36,27 @@ export type EmbedAnswer = {
 /** The only thing that the backfill knows about a provider. */
 export type Embedder = {
   /**
-   * Embeds texts with one key in one request. Retries nothing.
+   * Embeds texts with one key in one request. Retries nothing: a failure that is marked `again` is for the caller to repeat, and
+   * the request then has another form.
    *
    * @throws {EmbedError} for every failure listed in core/failures.ts; `shutting_down` when `signal` aborts, whatever its reason.
    */
   embed(credential: Credential, request: EmbedRequest, signal: AbortSignal): Promise<EmbedAnswer>;
+  /** The most inputs that the server behind a credential is known to take; absent or infinite where nothing is known. */
+  inputsMaxOf?(credential: Credential, asked: Asked): number;
+  /** Notes that a request passed in parts of `inputsMax` after it was refused, or had failed, as a whole. */
+  learnInputsMax?(
+    credential: Credential,
+    asked: Asked,
+    inputsMax: number,
+    source: 'refused' | 'failed',
+  ): void;
+  /** Changes the form of the next requests, when a plain word was refused. False when no other form is left. */
+  tryOtherForm?(credential: Credential, asked: Asked): boolean;
 };
+
+/** What of a request a server's habits may depend on. */
+export type Asked = Pick<EmbedRequest, 'model' | 'sendDimensions'>;
 
 export type OpenAiEmbedderOptions = {
   /** From the call to the last byte of the answer, the wait for a free connection included. */
@@ -55,25 +71,36 @@ export function createOpenAiEmbedder({
   connectionsMax,
 }: OpenAiEmbedderOptions): Embedder & { close(): Promise<void> } {
   const clients = createClients({ timeoutMs, connectionsMax });
+  const traits = new ServerTraits(sendsDimensions);
 
   return {
     async embed(credential, request, signal) {
-      const sent = { apiKey: credential.apiKey, texts: request.texts };
+      const sent = { secrets: [credential.apiKey], texts: request.texts };
       assertSendable(credential);
+      const form = traits.formOf(credential, request);
       const deadline = startDeadline(timeoutMs, signal);
       try {
-        return await send(clients.clientOf(credential), request, sent, deadline.signal);
+        const isProven = traits.isProven(credential, request);
+        const client = clients.clientOf(credential);
+        const answer = await send(client, { ...request, form, isProven }, sent, deadline.signal);
+        traits.noteAnswer(credential, request, form);
+        return answer;
       } catch (error) {
         if (signal.aborted) throw new EmbedError('shutting_down');
         const translated = toEmbedError(error, sent, Date.now());
         // What arrived in time counts, even if the deadline cut off the rest of an error's body.
         const answered = translated instanceof EmbedError && translated.status !== undefined;
-        throw deadline.signal.aborted && !answered ? new EmbedError('timed_out') : translated;
+        if (deadline.signal.aborted && !answered) throw new EmbedError('timed_out');
+        throw translated instanceof EmbedError
+          ? learned(traits, credential, request, form, translated)
+          : translated;
       } finally {
         deadline.stop();
       }
     },
-
+    inputsMaxOf: (credential, asked) => traits.inputsMaxOf(credential, asked),
+    learnInputsMax: (...learnt) => traits.learnInputsMax(...learnt),
+    tryOtherForm: (credential, asked) => traits.tryOtherForm(credential, asked),
     close: () => clients.close(),
   };
 }
@@ -83,30 +110,68 @@ export function sendsDimensions(model: string): boolean {
   return /(^|\/)text-embedding-3-/.test(model);
 }
 
+/** Remembers what a failure says about the server. Returns it, marked when the request may be sent again in another form. */
+function learned(
+  traits: ServerTraits,
+  credential: Credential,
+  request: EmbedRequest,
+  form: RequestForm,
+  error: EmbedError,
+): EmbedError {
+  if (error.code === 'request_too_large' && error.inputsMax !== undefined)
+    traits.learnInputsMax(credential, request, error.inputsMax, 'stated');
+  return isOtherFormWanted(traits, credential, request, form, error)
+    ? new EmbedError(error.code, { ...error, again: true })
+    : error;
+}
+
+/** Failures as which a refusal of the form may come; some servers answer it with a 500. */
+const FORM_REFUSALS: readonly string[] = ['request_invalid', 'input_rejected', 'provider_failed'];
+
+function isOtherFormWanted(
+  traits: ServerTraits,
+  credential: Credential,
+  request: EmbedRequest,
+  form: RequestForm,
+  { code, providerMessage = '', providerCode = '', param = '' }: EmbedError,
+): boolean {
+  if (code === 'answer_wrong_dimensions') return traits.wantDimensions(credential, request, form);
+  if (!FORM_REFUSALS.includes(code)) return false;
+  const words = `${providerMessage} ${providerCode} ${param}`;
+  if (/encoding[_ ]?format|base64/i.test(words)) return traits.refuseBase64(credential, request, form);
+  if (/dimension|matryoshka/i.test(words)) return traits.refuseDimensions(credential, request, form);
+  return false;
+}
+
+type Sending = EmbedRequest & { readonly form: RequestForm; readonly isProven: boolean };
+
+/** Vectors of a server that was not asked for a length yet may be longer than the column: that is to be told from a broken answer. */
+const DIMENSIONS_UNPROVEN = 4_096;
+
 async function send(
   client: OpenAI,
-  { texts, model, dimensions, sendDimensions = 'auto', fields }: EmbedRequest,
-  sent: { readonly apiKey: string; readonly texts: readonly string[] },
+  { texts, model, dimensions, fields, form, isProven }: Sending,
+  sent: Sent,
   signal: AbortSignal,
 ): Promise<EmbedAnswer> {
-  const namesDimensions = sendDimensions === 'auto' ? sendsDimensions(model) : sendDimensions === 'always';
-  const response = await client.embeddings
-    .create(
-      {
+  // Not by the SDK's method for it: that asks for base64 whenever no format is named.
+  const response = await client
+    .post('/embeddings', {
+      body: {
         ...fields,
         model,
         input: [...texts],
-        // Asked for by name, the SDK leaves the answer as it came; otherwise it would make arrays of numbers of it.
-        encoding_format: 'base64',
-        ...(namesDimensions && { dimensions }),
+        ...(form.base64 && { encoding_format: 'base64' }),
+        ...(form.dimensions && { dimensions }),
       },
-      {
-        signal,
-        fetchOptions: {
-          answerBytesMax: answerBytesMax({ inputs: texts.length, dimensions }),
-        } satisfies FetchOptions as object,
-      },
-    )
+      signal,
+      fetchOptions: {
+        answerBytesMax: answerBytesMax({
+          inputs: texts.length,
+          dimensions: isProven ? dimensions : Math.max(dimensions, DIMENSIONS_UNPROVEN),
+        }),
+      } satisfies FetchOptions as object,
+    })
     .asResponse();
   assert(response instanceof ReadResponse, 'our own fetch answers with bodies that it has read');
   const data = parseAnswer(response.received, dimensions);

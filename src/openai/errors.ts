@@ -1,12 +1,13 @@
 import { APIConnectionTimeoutError, APIError } from 'openai';
-import { classifyResponse } from '../core/classify-response.ts';
+import { classifyErrorIn200, classifyResponse } from '../core/classify-response.ts';
 import { EmbedError, type EmbedErrorDetails, type FailureCode } from '../core/failures.ts';
+import { statedInputsMax } from '../core/input-caps.ts';
 import { waitOf } from '../core/waits.ts';
 import { type HeaderReader, limitsOf, waitSignsOf } from './headers.ts';
 import { withoutSecrets } from './redact.ts';
 
 /** What was sent, so that nothing of it stays in an error. */
-export type Sent = { readonly apiKey: string; readonly texts: readonly string[] };
+export type Sent = { readonly secrets: readonly string[]; readonly texts: readonly string[] };
 
 /**
  * Says in our words what the SDK, its fetch or a parser threw. The only file that knows both vocabularies.
@@ -44,16 +45,25 @@ export function errorInAnswer(
   headers: HeaderReader,
   nowMs: number,
 ): EmbedError | undefined {
-  if (typeof body !== 'object' || body === null || !('error' in body) || !body.error) return undefined;
-  const words = wordsOf(body.error);
+  const said = errorIn(body);
+  if (said === undefined) return undefined;
+  const words = wordsOf(said);
   const status = Number(words.code);
   const details = detailsOf(200, words, sent, headers, nowMs);
-  const code = classifyResponse({
+  const code = classifyErrorIn200({
     ...words,
     status: status >= 400 && status < 600 ? status : 200,
     messageWithoutInputs: details.providerMessage,
   });
   return new EmbedError(code ?? 'answer_malformed', details);
+}
+
+/** What stands under `error`, or beside a code where vectors should be: `{"code":50508,"message":"System is too busy"}`. */
+function errorIn(body: unknown): unknown {
+  if (typeof body !== 'object' || body === null) return undefined;
+  if ('error' in body && body.error) return body.error;
+  const hasWords = 'message' in body && typeof body.message === 'string' && body.message !== '';
+  return hasWords && !('data' in body && Array.isArray(body.data)) ? body : undefined;
 }
 
 function fromStatus(error: APIError, status: number, sent: Sent, nowMs: number): Error {
@@ -68,8 +78,20 @@ function fromStatus(error: APIError, status: number, sent: Sent, nowMs: number):
       `The provider answered with status ${status}, which core/classify-response.ts does not name.`,
     );
   }
+  const inputsMax = MAY_BE_CAP.includes(code)
+    ? statedInputsMax(details.providerMessage, sent.texts.length)
+    : undefined;
+  if (inputsMax !== undefined) return new EmbedError('request_too_large', { ...details, inputsMax });
   return new EmbedError(code, details);
 }
+
+/** Failures as which a limit on inputs may come, told by the words alone. */
+const MAY_BE_CAP: readonly FailureCode[] = [
+  'request_too_large',
+  'input_rejected',
+  'request_invalid',
+  'provider_failed',
+];
 
 type Words = {
   readonly code?: string | undefined;
@@ -116,11 +138,12 @@ function detailsOf(
   const { message } = words;
   // The code and the id, too: servers other than OpenAI's may write anything there.
   const clean = (text: string | undefined) =>
-    text === undefined ? undefined : withoutSecrets(text, sent.apiKey, sent.texts);
+    text === undefined ? undefined : withoutSecrets(text, sent.secrets, sent.texts);
   return {
     status,
     providerCode: clean(words.code ?? words.type),
     providerMessage: clean(message),
+    param: clean(words.param),
     requestId: clean(headers?.get('x-request-id') ?? undefined),
     limits: headers === undefined ? null : limitsOf(headers),
     retryAfterMs: headers === undefined ? undefined : waitOf(waitSignsOf(headers, message), nowMs),

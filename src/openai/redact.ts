@@ -13,8 +13,14 @@ const MESSAGE_LENGTH_MAX = 2_000;
  * in quotation marks and in a text. Texts are found as they are and as JSON writes them. The key becomes `[key]`.
  * Costs about 60 ms for a full request, which errors are rare enough for.
  */
-export function withoutSecrets(message: string, apiKey: string, texts: readonly string[]): string {
-  const shortened = message.slice(0, MESSAGE_LENGTH_MAX).replaceAll(apiKey, '[key]');
+export function withoutSecrets(
+  message: string,
+  secrets: string | readonly string[],
+  texts: readonly string[],
+): string {
+  const shortened = [secrets]
+    .flat()
+    .reduce((left, secret) => left.replaceAll(secret, '[key]'), message.slice(0, MESSAGE_LENGTH_MAX));
   // Escapes are undone in both, so that a text is found however it was written; one may hold them itself.
   const plain = withoutEscapes(shortened);
   const plainTexts = texts.map(withoutEscapes).filter((text, index) => text !== texts[index]);

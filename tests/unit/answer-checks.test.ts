@@ -58,9 +58,34 @@ describe('checkAnswer', () => {
 
     expect(codeOf(withIndexes(0, 1))).toBe('accepted');
     expect(codeOf(withIndexes(0, 0))).toBe('answer_duplicate_index');
-    for (const index of [-1, 2, 0.5, '1', null, undefined])
+    for (const index of [-1, 2, 0.5, 'one', '-1', null, undefined])
       expect(codeOf(withIndexes(0, index))).toBe('answer_malformed');
   });
+
+  test.each<[string, unknown[]]>([
+    ['missing everywhere: the order of the answer counts', [undefined, undefined, undefined]],
+    ['null everywhere', [null, null, null]],
+    ['missing on the first item alone, as servers have it that leave zeros out', [undefined, 1, 2]],
+    ['a string of digits', ['0', '1', '2']],
+  ])('takes an index that is %s', (_what, indexes) => {
+    const data = indexes.map((index, place) => ({
+      ...(index !== undefined && { index }),
+      embedding: [place + 1, 2, 3],
+    }));
+
+    const { vectors } = checkAnswer({ data }, { inputs: 3, dimensions: 3 });
+
+    expect(vectors.map((vector) => vector[0])).toEqual([1, 2, 3]);
+  });
+
+  test.each<[unknown[]]>([[[undefined, undefined, 2]], [[undefined, 0, 1]], [[0, 0, 0]], [[1, 2, 3]]])(
+    'refuses indexes that contradict each other or the inputs: %j',
+    (indexes) => {
+      const data = indexes.map((index) => ({ ...(index !== undefined && { index }), embedding: [1, 2, 3] }));
+
+      expect(codeOf({ data }, { inputs: 3, dimensions: 3 })).toMatch(/^answer_(duplicate_index|malformed)$/);
+    },
+  );
 
   const spoilt: readonly [string, unknown][] = [
     ['answer_wrong_dimensions', [1, 2]],

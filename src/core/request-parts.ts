@@ -1,0 +1,52 @@
+/** The parts that a refused request is sent in, and what their outcome says about its size. */
+
+export type Part<Item> = {
+  readonly inputs: readonly Item[];
+  /** The request that it was cut from; null for one that nothing is to be learnt of. */
+  readonly of: CutRequest | null;
+};
+
+/** A request that was refused, or failed, and is sent in parts. */
+export type CutRequest = {
+  /** Parts whose outcome is not known. */
+  open: number;
+  /** No input of it was refused alone so far. */
+  isClean: boolean;
+  /** Size of the largest part that passed. */
+  passedMax: number;
+  /** Null when it was cut without being sent. */
+  readonly because: 'refused' | 'failed' | null;
+  readonly of: CutRequest | null;
+};
+
+/** Cuts a list into parts of `size`; the last one may be shorter. */
+export function chunks<Item>(inputs: readonly Item[], size: number): readonly (readonly Item[])[] {
+  const count = Math.ceil(inputs.length / size);
+  return Array.from({ length: count }, (_, index) => inputs.slice(index * size, (index + 1) * size));
+}
+
+export function cutInto<Item>(
+  { of }: Part<Item>,
+  pieces: readonly (readonly Item[])[],
+  because: CutRequest['because'],
+): readonly Part<Item>[] {
+  const cut: CutRequest = { open: pieces.length, isClean: true, passedMax: 0, because, of };
+  return pieces.map((inputs) => ({ inputs, of: cut }));
+}
+
+/**
+ * Notes that a part passed. Tells `onSizeLimit` of each request that was refused, or failed, although all its parts passed: it
+ * was too large.
+ */
+export function passed(
+  of: CutRequest | null,
+  size: number,
+  onSizeLimit: ((passedMax: number, because: 'refused' | 'failed') => void) | undefined,
+): void {
+  for (let cut = of; cut !== null; cut = cut.of) {
+    cut.open -= 1;
+    cut.passedMax = Math.max(cut.passedMax, size);
+    if (cut.open > 0 || !cut.isClean) return;
+    if (cut.because !== null) onSizeLimit?.(cut.passedMax, cut.because);
+  }
+}
