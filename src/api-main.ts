@@ -11,6 +11,7 @@ import { backfillRoutes } from './http/backfills.ts';
 import { observeBacklog } from './http/backlog-metrics.ts';
 import { controlRoutes } from './http/controls.ts';
 import { credentialRoutes } from './http/credentials.ts';
+import { endedInRedis } from './http/ended-sessions.ts';
 import type { TargetRoutesDeps } from './http/estimate.ts';
 import { createRegistry } from './http/metrics.ts';
 import { quarantineRoutes } from './http/quarantine.ts';
@@ -78,6 +79,9 @@ async function main(): Promise<void> {
   const server = await buildServer({
     log,
     adminSecret: config.adminSecret,
+    adminSecretPrevious: config.adminSecretPrevious,
+    viewerSecret: config.viewerSecret,
+    endedSessions: endedInRedis(redis, config.redis.keyPrefix, log),
     environment: config.environmentName,
     registry,
     isStopping: () => stopping.signal.aborted,

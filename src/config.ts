@@ -86,6 +86,12 @@ export function parseConfig(env: NodeJS.ProcessEnv) {
     mistakes.push('WEBHOOK_SECRET is missing: expected at least 16 characters, since WEBHOOK_URL is set');
   }
   mistakes.push(...redisMistakes(given));
+  const admins = [given['ADMIN_SECRET'] ?? given['AUTH_SECRET'], given['ADMIN_SECRET_PREVIOUS']];
+  if (given['VIEWER_SECRET'] !== undefined && admins.includes(given['VIEWER_SECRET'])) {
+    mistakes.push(
+      'VIEWER_SECRET: expected another secret than the admin secret, which may do more than read',
+    );
+  }
   if (!parsed.success || mistakes.length > 0) throw new ConfigError(mistakes);
   return configOf(parsed.data, second);
 }
@@ -144,6 +150,8 @@ function configOf(e: z.output<typeof Environment>, secondSecret: string | undefi
       keyPrefix: keyPrefixOf(e.REDIS_PREFIX),
     },
     adminSecret: e.ADMIN_SECRET ?? e.AUTH_SECRET ?? '',
+    adminSecretPrevious: e.ADMIN_SECRET_PREVIOUS ?? null,
+    viewerSecret: e.VIEWER_SECRET ?? null,
     keys: {
       platformKey: e.OPENAI_API_KEY ?? null,
       defaultBaseUrl: normalBaseUrl(e.OPENAI_BASE_URL),
@@ -174,9 +182,15 @@ function configOf(e: z.output<typeof Environment>, secondSecret: string | undefi
     pacing: { startFraction: e.PACING_START_FRACTION },
     breaker: { openMs: e.BREAKER_OPEN_MS, openMsMax: Math.max(e.BREAKER_OPEN_MS, e.BREAKER_OPEN_MAX_MS) },
     /** For the log, which takes them out of whatever an error may say. */
-    secrets: [e.ADMIN_SECRET, secondSecret, e.OPENAI_API_KEY, e.CREDENTIALS_KEY, e.WEBHOOK_SECRET].filter(
-      (secret) => secret !== undefined,
-    ),
+    secrets: [
+      e.ADMIN_SECRET,
+      secondSecret,
+      e.ADMIN_SECRET_PREVIOUS,
+      e.VIEWER_SECRET,
+      e.OPENAI_API_KEY,
+      e.CREDENTIALS_KEY,
+      e.WEBHOOK_SECRET,
+    ].filter((secret) => secret !== undefined),
   });
 }
 

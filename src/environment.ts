@@ -47,9 +47,18 @@ const port = wholeNumber(0, 65_535);
 export const TARGETS_FILE_DEFAULT = 'targets.json';
 
 const SECRET_LENGTH_MIN = 16;
-const secret = z.string().refine((value) => value.length >= SECRET_LENGTH_MIN && value.trim() !== '', {
-  error: `expected at least ${SECRET_LENGTH_MIN} characters, and not only blanks`,
-});
+const secret = z
+  .string()
+  .refine((value) => value.length >= SECRET_LENGTH_MIN && value.trim() !== '', {
+    error: `expected at least ${SECRET_LENGTH_MIN} characters, and not only blanks`,
+  })
+  .refine((value) => value.length < SECRET_LENGTH_MIN || !isOneCharacter(value.trim()), {
+    error: 'expected a secret that nobody can guess, not one character repeated',
+  });
+
+function isOneCharacter(text: string): boolean {
+  return text !== '' && text === text.charAt(0).repeat(text.length);
+}
 
 const VARIABLES = {
   DATABASE_URL: postgresUrl().describe(
@@ -83,6 +92,12 @@ const VARIABLES = {
     .optional()
     .describe('What the header `x-admin-secret` must hold; at least 16 characters.'),
   AUTH_SECRET: secret.optional().describe('Used when `ADMIN_SECRET` is not set.'),
+  ADMIN_SECRET_PREVIOUS: secret
+    .optional()
+    .describe('Opens what `ADMIN_SECRET` opens, while callers change over to a new one.'),
+  VIEWER_SECRET: secret
+    .optional()
+    .describe('A secret that may only read: GET and HEAD of the admin API, and its pages.'),
   OPENAI_API_KEY: z
     .string()
     .min(1)
@@ -111,6 +126,10 @@ const VARIABLES = {
     .string()
     .refine((value) => Buffer.from(value, 'base64').length === 32, {
       error: 'expected 32 bytes in base64, as `openssl rand -base64 32` prints them',
+    })
+    .refine((value) => new Set(Buffer.from(value, 'base64')).size > 1, {
+      error:
+        'expected 32 random bytes in base64, as `openssl rand -base64 32` prints them, not one byte repeated',
     })
     .optional()
     .describe("Seals the tenants' keys: 32 bytes in base64. Without it no key can be stored or read."),

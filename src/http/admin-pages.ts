@@ -1,7 +1,14 @@
 import cookie from '@fastify/cookie';
 import formbody from '@fastify/formbody';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { type CountFailure, isSecret, noSecret, refusalOf, SECRET_HEADER } from './auth.ts';
+import {
+  type AccessSecrets,
+  type CountFailure,
+  noSecret,
+  refusalOf,
+  refusalOfRole,
+  SECRET_HEADER,
+} from './auth.ts';
 import { addBoard, type BoardOptions } from './board.ts';
 import { sendLoginPage, sendLogoutPage } from './login-page.ts';
 import { answerError, Problem } from './problems.ts';
@@ -16,7 +23,7 @@ declare module 'fastify' {
 }
 
 export type AdminPagesDeps = Omit<BoardOptions, 'log'> & {
-  readonly adminSecret: string;
+  readonly secrets: AccessSecrets;
   readonly countFailure: CountFailure;
   /** Null when there is no such run. */
   readonly readRun: (runId: string) => Promise<RunView | null>;
@@ -58,19 +65,15 @@ async function refuseForeignOrigins(request: FastifyRequest, reply: FastifyReply
   return answerError(problem, request, reply);
 }
 
-function createGuard({ adminSecret, countFailure, sessions, environment }: AdminPagesDeps) {
+function createGuard({ secrets, countFailure, sessions, environment }: AdminPagesDeps) {
   return async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> => {
     if (request.routeOptions.config.open === true) return;
 
-    const triedSecret = request.headers[SECRET_HEADER] !== undefined;
-    const refusal = triedSecret ? await refusalOf(request, adminSecret, countFailure) : undefined;
-    if (triedSecret && refusal === undefined) return;
-    if (!triedSecret && sessions.isLoggedIn(request)) return;
-
-    // A missing or ended session is no attempt at the secret: an open board would use up the limit by asking for news.
     const problem =
-      refusal ??
-      new Problem('unauthorized', 'Log in at /admin/login, or send the admin secret in its header.');
+      request.headers[SECRET_HEADER] === undefined
+        ? await refusalOfSession(request, sessions)
+        : await refusalOf(request, secrets, countFailure);
+    if (problem === undefined) return;
     const navigates = request.method === 'GET' && (request.headers.accept ?? '').includes('text/html');
     // Not thrown: errors in the board's routes would go to its own handler.
     if (!navigates) return answerError(problem, request, reply);
@@ -79,21 +82,25 @@ function createGuard({ adminSecret, countFailure, sessions, environment }: Admin
   };
 }
 
-function addLogin(
-  scope: FastifyInstance,
-  { adminSecret, countFailure, sessions, environment }: AdminPagesDeps,
-): void {
+async function refusalOfSession(request: FastifyRequest, sessions: Sessions): Promise<Problem | undefined> {
+  request.role = (await sessions.roleOf(request)) ?? null;
+  if (request.role !== null) return refusalOfRole(request, request.role);
+  // A missing or ended session is no attempt at the secret: an open board would use up the limit by asking for news.
+  return new Problem('unauthorized', 'Log in at /admin/login, or send the admin secret in its header.');
+}
+
+function addLogin(scope: FastifyInstance, { countFailure, sessions, environment }: AdminPagesDeps): void {
   scope.get<{ Querystring: { next?: unknown } }>('/login', open, async (request, reply) => {
     const next = localPage(request.query.next);
-    if (sessions.isLoggedIn(request)) return reply.redirect(next, 303);
+    if ((await sessions.roleOf(request)) !== undefined) return reply.redirect(next, 303);
     return sendLoginPage(reply, { environment, next });
   });
 
   scope.post('/login', open, async (request, reply) => {
     const { secret, next } = (request.body ?? {}) as { secret?: unknown; next?: unknown };
-    if (typeof secret === 'string' && isSecret(secret, adminSecret)) {
-      sessions.logIn(request, reply);
-      request.log.info({ address: request.ip }, 'logged_in');
+    const role = typeof secret === 'string' ? await sessions.logIn(secret, request, reply) : undefined;
+    if (role !== undefined) {
+      request.log.info({ address: request.ip, role }, 'logged_in');
       return reply.redirect(localPage(next), 303);
     }
     const problem = secret === undefined || secret === '' ? noSecret() : await countFailure(request);
@@ -108,7 +115,7 @@ function addLogin(
   scope.get('/logout', open, async (_request, reply) => sendLogoutPage(reply, environment));
 
   scope.post('/logout', open, async (request, reply) => {
-    sessions.logOut(request, reply);
+    await sessions.logOut(request, reply);
     return reply.redirect('/admin/login', 303);
   });
 }

@@ -9,11 +9,56 @@ const SECRET_LENGTH_MIN = 16;
 export const FAILURES_PER_MINUTE_MAX = 200;
 const ACTOR_LENGTH_MAX = 100;
 
-/** Guards against a secret so short, or so empty, that comparing with it would let everybody in. */
-export function assertAdminSecret(secret: string): void {
-  if (secret.length < SECRET_LENGTH_MIN) {
-    throw new Error(`the admin secret must have at least ${SECRET_LENGTH_MIN} characters`);
+/** What a caller may do: an admin everything, a viewer only read. */
+export type Role = 'admin' | 'viewer';
+
+/** The secrets that open the admin API and its pages. */
+export type AccessSecrets = {
+  /** At least 16 characters, as all of them. */
+  readonly adminSecret: string;
+  /** The one before, while callers change over to the new one: it may do all that the new one may. */
+  readonly adminSecretPrevious?: string | null | undefined;
+  /** For people and programs that only look. */
+  readonly viewerSecret?: string | null | undefined;
+};
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** What the caller may do. Null outside of the admin routes and pages, and before the caller has been recognised. */
+    role: Role | null;
   }
+}
+
+/** Each secret with its role. The order is fixed, and no secret is in it twice. */
+export function rolesOf({ adminSecret, adminSecretPrevious, viewerSecret }: AccessSecrets) {
+  const given: readonly [string | null | undefined, Role][] = [
+    [adminSecret, 'admin'],
+    [adminSecretPrevious, 'admin'],
+    [viewerSecret, 'viewer'],
+  ];
+  return given.flatMap(([secret, role]) => (typeof secret === 'string' ? [{ secret, role }] : []));
+}
+
+/**
+ * Guards against a secret so short, or so empty, that comparing with it would let everybody in, and against a viewer's
+ * secret that is also an admin's.
+ */
+export function assertSecrets(secrets: AccessSecrets): void {
+  for (const { secret, role } of rolesOf(secrets)) {
+    if (secret.length < SECRET_LENGTH_MIN) {
+      throw new Error(`the ${role} secret must have at least ${SECRET_LENGTH_MIN} characters`);
+    }
+  }
+  const { viewerSecret, adminSecret, adminSecretPrevious } = secrets;
+  if (typeof viewerSecret === 'string' && [adminSecret, adminSecretPrevious].includes(viewerSecret)) {
+    throw new Error('the viewer secret must not be an admin secret');
+  }
+}
+
+/** The role that a secret gives; undefined when it is none of ours. Takes as long whichever of them it is. */
+export function roleOf(given: string | Buffer | undefined, secrets: AccessSecrets): Role | undefined {
+  const roles = rolesOf(secrets).map(({ secret, role }) => (isSecret(given, secret) ? role : undefined));
+  return roles.find((role) => role !== undefined);
 }
 
 /**
@@ -83,29 +128,41 @@ export function createFailureLimit(app: FastifyInstance, perMinuteMax: number): 
 }
 
 /**
- * Lets only requests with the admin secret through.
+ * Lets only requests with a secret through, and those with the viewer's only to read. Sets `request.role`.
  *
  * To be added as the first `onRequest` hook of a scope: it then runs for the scope's unknown routes too, so that nobody
  * without the secret learns which routes there are.
  */
-export function requireAdminSecret(secret: string, countFailure: CountFailure): onRequestAsyncHookHandler {
-  assertAdminSecret(secret);
+export function requireSecret(secrets: AccessSecrets, countFailure: CountFailure): onRequestAsyncHookHandler {
+  assertSecrets(secrets);
   return async (request: FastifyRequest, reply: FastifyReply) => {
     reply.header('cache-control', 'no-store');
-    const problem = await refusalOf(request, secret, countFailure);
+    const problem = await refusalOf(request, secrets, countFailure);
     if (problem !== undefined) throw problem;
   };
 }
 
-/** Why a request may not go on; undefined when it has the secret. A secret that is missing, empty or there twice is no attempt. */
+/**
+ * Why a request may not go on; undefined when its secret allows it, and then `request.role` is set.
+ *
+ * A secret that is missing, empty or there twice is no attempt.
+ */
 export async function refusalOf(
   request: FastifyRequest,
-  secret: string,
+  secrets: AccessSecrets,
   countFailure: CountFailure,
 ): Promise<Problem | undefined> {
   const given = secretOf(request);
-  if (isSecret(given, secret)) return undefined;
-  return given === undefined ? noSecret() : countFailure(request);
+  const role = roleOf(given, secrets);
+  if (role === undefined) return given === undefined ? noSecret() : countFailure(request);
+  request.role = role;
+  return refusalOfRole(request, role);
+}
+
+/** Why a caller of a role may not do what it asks for; undefined when it may. */
+export function refusalOfRole(request: FastifyRequest, role: Role): Problem | undefined {
+  if (role === 'admin' || request.method === 'GET' || request.method === 'HEAD') return undefined;
+  return new Problem('read_only', 'The viewer secret may only read, by GET and HEAD. Send the admin secret.');
 }
 
 /**

@@ -2,7 +2,7 @@ import type { FastifyReply } from 'fastify';
 import { html, sendPage } from './html.ts';
 
 /**
- * Asks for the admin secret. `next` is the page to go on to; `error` says why the last attempt was refused.
+ * Asks for the admin secret, or the viewer's. `next` is the page to go on to; `error` says why the last attempt was refused.
  *
  * The secret is in a password field that no browser fills in or keeps unless its user wants it to.
  */
@@ -35,7 +35,7 @@ export function sendLogoutPage(reply: FastifyReply, environment: string): Fastif
     narrow: true,
     links: [{ text: 'Queues', href: '/admin/queues' }],
     body: html`<h1>Log out</h1>
-<p>This browser forgets the session.</p>
+<p>The session ends, also where somebody copied its cookie.</p>
 <form method="post" action="/admin/logout"><button type="submit">Log out</button></form>`,
   });
 }

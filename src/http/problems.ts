@@ -27,6 +27,11 @@ export const PROBLEMS = {
     title: 'The admin secret is missing or wrong',
     because: 'The header `x-admin-secret` must be sent once and hold the secret.',
   },
+  read_only: {
+    status: 403,
+    title: 'This secret may only read',
+    because: 'The viewer secret opens GET and HEAD; to change something takes the admin secret.',
+  },
   foreign_origin: {
     status: 403,
     title: 'The request comes from another site',

@@ -7,18 +7,19 @@ import { Registry } from 'prom-client';
 import { addAdminPages } from './admin-pages.ts';
 import { type AppDeps, createApp } from './app.ts';
 import {
-  assertAdminSecret,
+  type AccessSecrets,
+  assertSecrets,
   createFailureLimit,
   FAILURES_PER_MINUTE_MAX,
   refusalOf,
-  requireAdminSecret,
+  requireSecret,
 } from './auth.ts';
 import { addHealthRoutes } from './health.ts';
 import { observeRequests } from './metrics.ts';
 import { addOpenApi, describeAdminRoutes } from './openapi.ts';
 import type { Problem } from './problems.ts';
 import type { RunView } from './run-page.ts';
-import { Sessions } from './session.ts';
+import { type EndedSessions, endedInMemory, Sessions } from './session.ts';
 
 export const ADMIN_PREFIX = '/api/v1/admin';
 
@@ -33,35 +34,37 @@ export type AdminApp = FastifyInstance<
 /** Adds routes, with paths relative to `/api/v1/admin`. */
 export type AdminRoutes = (app: AdminApp) => void | Promise<void>;
 
-export type ServerDeps = AppDeps & {
-  /** At least 16 characters. */
-  readonly adminSecret: string;
-  /** Text of the badge on every page, for example `production`. */
-  readonly environment: string;
-  /** What Bull Board shows. */
-  readonly queues: readonly Queue[];
-  readonly routes: readonly AdminRoutes[];
-  /** For the status page of a run; null when there is none. */
-  readonly readRun?: (runId: string) => Promise<RunView | null>;
-  /** Where jobs on the board lead to. */
-  readonly runUrl?: (runId: string) => string;
-  readonly registry?: Registry;
-  readonly isStopping?: () => boolean;
-  readonly failuresPerMinuteMax?: number;
-  /** The clock of the sessions, in milliseconds. */
-  readonly now?: () => number;
-};
+export type ServerDeps = AppDeps &
+  AccessSecrets & {
+    /** Text of the badge on every page, for example `production`. */
+    readonly environment: string;
+    /** What Bull Board shows. */
+    readonly queues: readonly Queue[];
+    readonly routes: readonly AdminRoutes[];
+    /** For the status page of a run; null when there is none. */
+    readonly readRun?: (runId: string) => Promise<RunView | null>;
+    /** Where jobs on the board lead to. */
+    readonly runUrl?: (runId: string) => string;
+    readonly registry?: Registry;
+    readonly isStopping?: () => boolean;
+    readonly failuresPerMinuteMax?: number;
+    /** The clock of the sessions, in milliseconds. */
+    readonly now?: () => number;
+    /** Where sessions that were logged out are remembered. Only in this process when absent. */
+    readonly endedSessions?: EndedSessions;
+  };
 
 /**
  * Builds the server of the API process. The caller listens and closes.
  *
- * @throws {Error} when the admin secret is too short to be one.
+ * @throws {Error} when a secret is too short to be one.
  */
 export async function buildServer(deps: ServerDeps): Promise<FastifyInstance> {
-  assertAdminSecret(deps.adminSecret);
+  assertSecrets(deps);
   const { registry = new Registry(), isStopping = () => false, environment } = deps;
 
   const app = createApp({ ...deps, refuseUnreadable });
+  app.decorateRequest('role', null);
   observeRequests(app, registry);
   await app.register(rateLimit, { global: false });
   await addOpenApi(app, environment);
@@ -70,7 +73,7 @@ export async function buildServer(deps: ServerDeps): Promise<FastifyInstance> {
   const countFailure = createFailureLimit(app, deps.failuresPerMinuteMax ?? FAILURES_PER_MINUTE_MAX);
   await app.register(
     async (scope) => {
-      scope.addHook('onRequest', requireAdminSecret(deps.adminSecret, countFailure));
+      scope.addHook('onRequest', requireSecret(deps, countFailure));
       scope.setNotFoundHandler(app.answerNotFound);
       describeAdminRoutes(scope);
       for (const addRoutes of deps.routes) await addRoutes(scope.withTypeProvider<ZodTypeProvider>());
@@ -79,12 +82,12 @@ export async function buildServer(deps: ServerDeps): Promise<FastifyInstance> {
   );
 
   await addAdminPages(app, {
-    adminSecret: deps.adminSecret,
+    secrets: deps,
     environment,
     queues: deps.queues,
     runUrl: deps.runUrl ?? ((runId) => `/admin/runs/${runId}`),
     readRun: deps.readRun ?? (async () => null),
-    sessions: new Sessions(deps.adminSecret, deps.now),
+    sessions: new Sessions(deps, deps.endedSessions ?? endedInMemory(), deps.now),
     countFailure,
   });
   await app.ready();
@@ -92,6 +95,6 @@ export async function buildServer(deps: ServerDeps): Promise<FastifyInstance> {
 
   async function refuseUnreadable(request: FastifyRequest): Promise<Problem | undefined> {
     const isGuarded = [ADMIN_PREFIX, '/admin'].some((prefix) => request.url.startsWith(`${prefix}/`));
-    return isGuarded ? refusalOf(request, deps.adminSecret, countFailure) : undefined;
+    return isGuarded ? refusalOf(request, deps, countFailure) : undefined;
   }
 }

@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import fc from 'fast-check';
 import type { FastifyInstance } from 'fastify';
 import { afterEach, describe, expect, test } from 'vitest';
-import { actorOf, isSecret } from '../../src/http/auth.ts';
+import { type AccessSecrets, actorOf, isSecret } from '../../src/http/auth.ts';
 import { ADMIN_SECRET, buildTestServer, PREFIX, sampleRoutes } from '../support/admin-server.ts';
 
 const servers: FastifyInstance[] = [];
@@ -11,12 +11,14 @@ afterEach(async () => {
   await Promise.all(servers.splice(0).map((app) => app.close()));
 });
 
-async function setup(failuresPerMinuteMax?: number) {
+async function setup(failuresPerMinuteMax?: number, secrets: Partial<AccessSecrets> = {}) {
   const built = await buildTestServer({
+    ...secrets,
     routes: [
       sampleRoutes,
       (app) => {
         app.get('/actor', async (request) => ({ actor: actorOf(request) }));
+        app.get('/role', async (request) => ({ role: request.role }));
       },
     ],
     ...(failuresPerMinuteMax !== undefined && { failuresPerMinuteMax }),
@@ -111,6 +113,52 @@ describe('every path under the prefix, known or not,', () => {
     expect((await ask({ 'x-admin-secret': ADMIN_SECRET })).statusCode).toBe(200);
     expect((await ask({ 'X-ADMIN-SECRET': ADMIN_SECRET })).statusCode).toBe(200);
     expect((await ask({ 'x-admin-secret': ADMIN_SECRET }, `${PREFIX}/nothing`)).statusCode).toBe(404);
+  });
+});
+
+describe('other secrets', () => {
+  const OLD = 'the admin secret before this one';
+  const VIEWER = 'the secret of those who only look';
+
+  test.each([
+    ['the admin secret', ADMIN_SECRET, 'admin'],
+    ['the admin secret before it', OLD, 'admin'],
+    ['the viewer secret', VIEWER, 'viewer'],
+  ])('make the caller with %s what it is', async (_name, secret, role) => {
+    const { ask } = await setup(undefined, { adminSecretPrevious: OLD, viewerSecret: VIEWER });
+    const response = await ask({ 'x-admin-secret': secret }, `${PREFIX}/role`);
+    expect(response.json()).toEqual({ role });
+  });
+
+  test('are no secrets where they are not configured', async () => {
+    const { ask } = await setup();
+    for (const secret of [OLD, VIEWER, 'null', 'undefined'])
+      expect((await ask({ 'x-admin-secret': secret })).statusCode, secret).toBe(401);
+  });
+
+  test('the viewer reads, and anything else is refused with 403, known or not', async () => {
+    const { app, ask } = await setup(undefined, { viewerSecret: VIEWER });
+    const headers = { 'x-admin-secret': VIEWER };
+
+    expect((await ask(headers)).statusCode).toBe(200);
+    expect((await app.inject({ method: 'HEAD', url: `${PREFIX}/plain`, headers })).statusCode).toBe(200);
+    expect((await ask(headers, `${PREFIX}/nothing`)).statusCode).toBe(404);
+    for (const [method, path] of EVERY_ROUTE) {
+      if (method === 'GET' || method === 'HEAD') continue;
+      const response = await app.inject({ method, url: PREFIX + path, headers });
+      expect(response.statusCode, `${method} ${path}`).toBe(403);
+      expect(response.headers['content-type']).toContain('application/problem+json');
+      expect(response.json()).toMatchObject({ status: 403, type: '/docs/problems#read_only' });
+    }
+    const unreadable = await app.inject({ method: 'PUT', url: `${PREFIX}/credential/%zz`, headers });
+    expect(unreadable.statusCode).toBe(403);
+  });
+
+  test('must be long enough, and the viewer secret none of the admin', async () => {
+    const long = 'one secret for everything';
+    await expect(buildTestServer({ viewerSecret: 'short' })).rejects.toThrow('the viewer secret must have');
+    await expect(buildTestServer({ adminSecretPrevious: '' })).rejects.toThrow('at least 16 characters');
+    await expect(buildTestServer({ adminSecret: long, viewerSecret: long })).rejects.toThrow('must not be');
   });
 });
 

@@ -196,11 +196,11 @@ describe('a configuration', () => {
   test('tells the log every secret that it holds', () => {
     const sealing = randomBytes(32).toString('base64');
 
-    expect(parseConfig({ ...GOOD, OPENAI_API_KEY: 'sk-1', CREDENTIALS_KEY: sealing }).secrets).toEqual([
-      GOOD.ADMIN_SECRET,
-      'sk-1',
-      sealing,
-    ]);
+    const more = { ADMIN_SECRET_PREVIOUS: 'the secret before this', VIEWER_SECRET: 'only to look with' };
+
+    expect(
+      parseConfig({ ...GOOD, ...more, OPENAI_API_KEY: 'sk-1', CREDENTIALS_KEY: sealing }).secrets,
+    ).toEqual([GOOD.ADMIN_SECRET, 'the secret before this', 'only to look with', 'sk-1', sealing]);
   });
 
   test('takes base URLs with and without a slash at their end', () => {

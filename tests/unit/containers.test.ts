@@ -21,8 +21,8 @@ const COMPOSE_ONLY = [
 ];
 
 const FILLED_IN = {
-  ADMIN_SECRET: 'a'.repeat(32),
-  CREDENTIALS_KEY: Buffer.alloc(32, 1).toString('base64'),
+  ADMIN_SECRET: 'ab'.repeat(16),
+  CREDENTIALS_KEY: Buffer.alloc(32, '0123456789').toString('base64'),
   OPENAI_API_KEY: '',
   POSTGRES_PASSWORD: 'secret',
 };
