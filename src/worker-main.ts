@@ -5,6 +5,7 @@ import type { Registry } from 'prom-client';
 import { CarefulWrites } from './backfill/careful-writes.ts';
 import { KeyGate } from './backfill/key-gate.ts';
 import { LongWaits } from './backfill/long-waits.ts';
+import { startRequestedRuns } from './backfill/requested-runs.ts';
 import { sweep } from './backfill/sweep.ts';
 import { type Config, ConfigError, loadEnvFile, readConfiguration } from './config.ts';
 import type { Credential } from './core/credential.ts';
@@ -81,6 +82,7 @@ async function main(): Promise<void> {
   every('sweep', config.worker.sweepEveryMs, async () =>
     metrics.healed.inc((await sweep(deps, workerId)).length),
   );
+  every('run requests', config.worker.pollEveryMs, () => startRequestedRuns(deps, workerId));
   const [first] = targets.values();
   if (first !== undefined) {
     const { model, dimensions } = first;

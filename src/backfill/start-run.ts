@@ -1,5 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto';
+import { BATCH_SIZE_DEFAULT, type RunOrigin } from '../core/run.ts';
 import { recordAudit } from '../db/audit.ts';
+import type { Db } from '../db/client.ts';
 import {
   deleteQueuedRun,
   insertRun,
@@ -48,18 +50,11 @@ export async function startRun(
     const isNew = await insertRun(tx as unknown as typeof db, {
       ...request,
       runId,
+      origin: 'api',
       idempotencyKey,
       requestHash,
     });
-    if (isNew) {
-      await recordAudit(tx as unknown as typeof db, {
-        actor,
-        action: 'run.started',
-        runId,
-        subject: request.target,
-        details: request,
-      });
-    }
+    if (isNew) await recordStart(tx as unknown as typeof db, runId, request, { actor });
     return isNew;
   });
   if (!inserted) return findObstacle(deps, request, { actor, idempotencyKey }, requestHash);
@@ -73,6 +68,48 @@ export async function startRun(
   const run = await readRun(db, runId);
   if (run === undefined) throw new Error('the run vanished as it was started');
   return { kind: 'started', run };
+}
+
+/**
+ * Inserts a run that nobody called for by the API: what asks for it is there until it is served. Part of the caller's
+ * transaction, which enqueues the run's plan when it has committed. When that fails, or the process dies, the sweep does.
+ *
+ * Returns its id, or undefined while the target has an unsettled run.
+ */
+export async function insertOwnRun(
+  tx: Db,
+  { target, tenantIds }: Pick<RunRequest, 'target' | 'tenantIds'>,
+  { actor, origin, details }: { actor: string; origin: RunOrigin; details?: Record<string, unknown> },
+): Promise<string | undefined> {
+  const runId = randomUUID();
+  const request: RunRequest = {
+    target,
+    tenantIds,
+    dryRun: false,
+    batchSize: BATCH_SIZE_DEFAULT,
+    rowLimit: null,
+    maxTokens: null,
+    maxCostUsd: null,
+  };
+  const isNew = await insertRun(tx, { ...request, runId, origin, idempotencyKey: null, requestHash: null });
+  if (!isNew) return undefined;
+  await recordStart(tx, runId, request, { actor, details });
+  return runId;
+}
+
+async function recordStart(
+  tx: Db,
+  runId: string,
+  request: RunRequest,
+  { actor, details }: { actor: string; details?: Record<string, unknown> | undefined },
+): Promise<void> {
+  await recordAudit(tx, {
+    actor,
+    action: 'run.started',
+    runId,
+    subject: request.target,
+    details: { ...request, ...details },
+  });
 }
 
 async function findObstacle(

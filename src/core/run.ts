@@ -42,6 +42,13 @@ export const RUN_TRANSITIONS = {
 
 export type RunStatus = keyof typeof RUN_TRANSITIONS;
 
+/** What starts a run: a call of the API, `infill.request_backfill` in SQL, or the watch. */
+export const RUN_ORIGINS = ['api', 'sql', 'watch'] as const;
+export type RunOrigin = (typeof RUN_ORIGINS)[number];
+
+/** Rows of one batch job, unless whoever starts the run says otherwise. */
+export const BATCH_SIZE_DEFAULT = 50;
+
 /** Nothing more happens in these by itself; each has a terminal event. */
 export const SETTLED_STATUSES = [
   'succeeded',

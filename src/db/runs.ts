@@ -1,6 +1,12 @@
 /** Statements on `infill.runs`. */
 import { type SQL, sql } from 'drizzle-orm';
-import { originsOf, type RunStatus, SETTLED_STATUSES, type SettledStatus } from '../core/run.ts';
+import {
+  originsOf,
+  type RunOrigin,
+  type RunStatus,
+  SETTLED_STATUSES,
+  type SettledStatus,
+} from '../core/run.ts';
 import type { Db } from './client.ts';
 import { runs, type StoredCoverage } from './schema.ts';
 
@@ -9,6 +15,7 @@ export type NewRun = Pick<typeof runs.$inferInsert, 'idempotencyKey' | 'requestH
   readonly target: string;
   readonly dryRun: boolean;
   readonly batchSize: number;
+  readonly origin: RunOrigin;
   readonly rowLimit: number | null;
   readonly tenantIds: string[] | null;
   readonly maxTokens: number | null;
@@ -26,6 +33,7 @@ export type RunRecord = {
   readonly generation: number;
   readonly dryRun: boolean;
   readonly batchSize: number;
+  readonly origin: RunOrigin;
   readonly rowLimit: number | null;
   readonly tenantIds: readonly string[] | null;
   /** Tenants that the present generation is for, when a retry named some; null for all of `tenantIds`. */
@@ -88,6 +96,19 @@ export async function readUnsettledRun(db: Db, target: string): Promise<RunRecor
   return (await selectRuns(db, sql`r.target = ${target} AND ${isUnsettled}`, 1))[0];
 }
 
+/**
+ * Locks the run of a target that has not begun yet and is for all of its rows, if there is one: whatever was committed before is
+ * still to be found by its plan. Returns its id.
+ */
+export async function lockUnbegunRun(db: Db, target: string): Promise<string | undefined> {
+  const rows = await db.execute<{ runId: string }>(sql`
+    SELECT run_id AS "runId" FROM infill.runs
+     WHERE target = ${target} AND status = 'queued' AND NOT dry_run AND tenant_ids IS NULL AND row_limit IS NULL
+       AND max_tokens IS NULL AND max_cost_usd IS NULL
+       FOR UPDATE`);
+  return rows[0]?.runId;
+}
+
 export async function listUnsettledRuns(db: Db): Promise<RunRecord[]> {
   return selectRuns(db, isUnsettled, 1_000);
 }
@@ -113,7 +134,7 @@ async function selectRuns(db: Db, where: SQL, limit: number): Promise<RunRecord[
     sql.raw(`to_char(r.${column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`);
   const rows = await db.execute<RunRecord>(sql`
     SELECT r.run_id AS "runId", r.target, r.status, r.reason, r.generation,
-           r.dry_run AS "dryRun", r.batch_size AS "batchSize", r.row_limit::float8 AS "rowLimit",
+           r.dry_run AS "dryRun", r.batch_size AS "batchSize", r.origin, r.row_limit::float8 AS "rowLimit",
            r.tenant_ids AS "tenantIds", r.plan_tenant_ids AS "planTenantIds", r.window, r.max_tokens::float8 AS "maxTokens", r.max_cost_usd AS "maxCostUsd",
            r.request_hash AS "requestHash", r.planned::float8 AS "planned", r.remaining::float8 AS "remaining",
            s.*, r.coverage_before AS "coverageBefore", r.coverage_after AS "coverageAfter",

@@ -21,7 +21,7 @@ import {
   uniqueIndex,
   uuid,
 } from 'drizzle-orm/pg-core';
-import { RUN_STATUSES, RUN_TENANT_STATUSES, SETTLED_STATUSES } from '../core/run.ts';
+import { RUN_ORIGINS, RUN_STATUSES, RUN_TENANT_STATUSES, SETTLED_STATUSES } from '../core/run.ts';
 
 export const infill = pgSchema('infill');
 
@@ -36,7 +36,7 @@ const statedLimit = customType<{ data: number | 'unlimited'; driverData: number 
   toDriver: (limit) => (limit === 'unlimited' ? 0 : limit),
   fromDriver: (stored) => statedLimitOf(stored) ?? 'unlimited',
 });
-const moment = (name: string) => timestamp(name, { withTimezone: true, mode: 'date' });
+export const moment = (name: string) => timestamp(name, { withTimezone: true, mode: 'date' });
 const count = (name: string) => bigint(name, { mode: 'number' }).notNull().default(0);
 const literals = (values: readonly string[]) => sql.raw(values.map((value) => `'${value}'`).join(', '));
 const noIds = sql`'{}'::text[]`;
@@ -52,6 +52,8 @@ export const runs = infill.table(
     generation: integer('generation').notNull().default(1),
     dryRun: boolean('dry_run').notNull(),
     batchSize: integer('batch_size').notNull(),
+    /** What started the run. */
+    origin: text('origin', { enum: RUN_ORIGINS }).notNull().default('api'),
     /** Rows this run may work on; null for all. */
     rowLimit: bigint('row_limit', { mode: 'number' }),
     /** The tenants the run is for; null for all. */

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import type { PlanDeps } from '../backfill/deps.ts';
 import { type RunRequest, startRun } from '../backfill/start-run.ts';
 import { costUsd } from '../core/cost.ts';
-import { isSettled } from '../core/run.ts';
+import { BATCH_SIZE_DEFAULT, isSettled } from '../core/run.ts';
 import type { Target } from '../core/target.ts';
 import { tenantIdAs } from '../core/tenant-id.ts';
 import type { CheckedTarget } from '../db/catalog.ts';
@@ -22,7 +22,6 @@ export type BackfillRoutesDeps = Pick<PlanDeps, 'db' | 'queues' | 'inspect'> & {
   readonly targets: ReadonlyMap<string, Target>;
 };
 
-const BATCH_SIZE_DEFAULT = 50;
 /** What one request to OpenAI may hold. */
 const BATCH_SIZE_MAX = 2_048;
 const WAIT_SECONDS_MAX = 60;

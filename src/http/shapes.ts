@@ -1,7 +1,7 @@
 /** The JSON shapes of the API and how records become them. */
 import { z } from 'zod';
 import { etaSeconds, progressPercent } from '../core/progress.ts';
-import { isSettled, RUN_STATUSES, RUN_TENANT_STATUSES, type RunStatus } from '../core/run.ts';
+import { isSettled, RUN_ORIGINS, RUN_STATUSES, RUN_TENANT_STATUSES, type RunStatus } from '../core/run.ts';
 import { runMessage } from '../core/run-message.ts';
 import type { RunTenantRecord } from '../db/run-tenants.ts';
 import type { RunRecord } from '../db/runs.ts';
@@ -37,6 +37,7 @@ export const RunShape = z.object({
   message: z.string(),
   dryRun: z.boolean(),
   batchSize: z.number(),
+  origin: z.enum(RUN_ORIGINS),
   limit: z.number().nullable(),
   tenantIds: z.array(z.string()).nullable(),
   maxTokens: z.number().nullable(),
@@ -90,6 +91,7 @@ export function runShape(run: RunRecord, nowMs: number = Date.now()): z.output<t
     message: runMessage(run),
     dryRun: run.dryRun,
     batchSize: run.batchSize,
+    origin: run.origin,
     limit: run.rowLimit,
     tenantIds: run.tenantIds === null ? null : [...run.tenantIds],
     maxTokens: run.maxTokens,

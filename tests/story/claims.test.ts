@@ -71,6 +71,7 @@ async function givenRun(
     INSERT INTO notes SELECT id, 'acme', 'note', NULL FROM unnest(${sql.param(ids)}::bigint[]) AS id`);
   const runId = randomUUID();
   await insertRun(database.db, {
+    origin: 'api',
     runId,
     target: 'notes',
     dryRun: false,

@@ -8,6 +8,7 @@ import { PgTable } from 'drizzle-orm/pg-core';
 import { describe, expect, test } from 'vitest';
 import { RUN_TRANSITIONS } from '../../src/core/run.ts';
 import * as schema from '../../src/db/schema.ts';
+import * as upkeepSchema from '../../src/db/upkeep-schema.ts';
 import { Environment } from '../../src/environment.ts';
 import { backfillRoutes } from '../../src/http/backfills.ts';
 import { controlRoutes } from '../../src/http/controls.ts';
@@ -157,7 +158,9 @@ describe('docs/architecture.md', () => {
   });
 
   test('lists and draws every table of the schema', () => {
-    const tables = Object.values(schema).flatMap((one) => (is(one, PgTable) ? [getTableName(one)] : []));
+    const tables = Object.values({ ...schema, ...upkeepSchema }).flatMap((one) =>
+      is(one, PgTable) ? [getTableName(one)] : [],
+    );
     const listed = tableAfter(architecture, '## What lives where').map(([name = '']) =>
       name.replaceAll('`', ''),
     );
