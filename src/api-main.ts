@@ -4,6 +4,7 @@ import { type Config, ConfigError, loadEnvFile, readConfiguration } from './conf
 import { pacingRules } from './core/pacing-rules.ts';
 import { type Db, openDatabase } from './db/client.ts';
 import { createInspector } from './db/inspector.ts';
+import { findPooling } from './db/pooler.ts';
 import { listRunTenants } from './db/run-tenants.ts';
 import { readRun } from './db/runs.ts';
 import { checkSchema } from './db/schema-check.ts';
@@ -49,6 +50,7 @@ async function main(): Promise<void> {
   const database = openDatabase(config.database.url, {
     connectionsMax: CONNECTIONS_MAX,
     applicationName: 'infill-api',
+    pooling: findPooling(config.database.url, config.database.pooler),
   });
   opened.push({ name: 'postgres', close: () => database.close() });
 

@@ -118,14 +118,18 @@ function redisMistakes(given: Record<string, string | undefined>): string[] {
 }
 
 /**
- * Reads the one variable that a migration needs, so that a pipeline may migrate with nothing else at hand.
+ * Reads what a migration needs, so that a pipeline may migrate with nothing else at hand.
  *
  * @throws {ConfigError}
  */
 export function parseDatabaseUrl(env: NodeJS.ProcessEnv): string {
-  const parsed = Environment.pick({ DATABASE_URL: true }).safeParse(givenIn(env), { reportInput: true });
+  const given = givenIn(env);
+  const { DATABASE_DIRECT_URL: direct } = given;
+  const needed =
+    direct === undefined ? ({ DATABASE_URL: true } as const) : ({ DATABASE_DIRECT_URL: true } as const);
+  const parsed = Environment.pick(needed).safeParse(given, { reportInput: true });
   if (!parsed.success) throw new ConfigError(parsed.error.issues.map(mistakeOf));
-  return parsed.data.DATABASE_URL;
+  return Object.values(parsed.data)[0] ?? '';
 }
 
 function givenIn(env: NodeJS.ProcessEnv): Record<string, string | undefined> {
@@ -142,7 +146,7 @@ function mistakeOf(issue: z.core.$ZodIssue): string {
 function configOf(e: z.output<typeof Environment>, secondSecret: string | undefined) {
   return Object.freeze({
     environmentName: e.ENVIRONMENT_NAME,
-    database: { url: e.DATABASE_URL },
+    database: { url: e.DATABASE_URL, pooler: e.DATABASE_POOLER },
     redis: {
       url: e.REDIS_URL,
       mode: e.REDIS_MODE,

@@ -64,6 +64,17 @@ const VARIABLES = {
   DATABASE_URL: postgresUrl().describe(
     'PostgreSQL with pgvector: holds the tables of the targets and the schema `infill`.',
   ),
+  DATABASE_POOLER: z
+    .enum(['none', 'transaction'])
+    .optional()
+    .describe(
+      'Whether `DATABASE_URL` leads to a pooler that gives each transaction another connection (PgBouncer, Supavisor, Neon). Default: found out at the first connection.',
+    ),
+  DATABASE_DIRECT_URL: postgresUrl()
+    .optional()
+    .describe(
+      'Address of the same database without a pooler. Only `migrate` uses it; default: `DATABASE_URL`.',
+    ),
   REDIS_URL: z
     .string()
     .min(1)

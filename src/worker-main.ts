@@ -15,6 +15,7 @@ import { createKeyring } from './credentials/keyring.ts';
 import { openDatabase } from './db/client.ts';
 import { createInspector } from './db/inspector.ts';
 import { openLane } from './db/lane.ts';
+import { findPooling } from './db/pooler.ts';
 import { checkSchema } from './db/schema-check.ts';
 import { buildHealthServer } from './http/health.ts';
 import { createRegistry } from './http/metrics.ts';
@@ -129,10 +130,12 @@ type Services = ReturnType<typeof openServices>;
 
 function openServices(config: Config, log: Log, opened: Closeable[]) {
   const connectionsMax = Math.min(CONNECTIONS_MAX, config.worker.concurrency + SPARE_CONNECTIONS);
-  const database = openDatabase(config.database.url, { connectionsMax, applicationName: 'infill-worker' });
+  const pooling = findPooling(config.database.url, config.database.pooler);
+  const options = { connectionsMax, applicationName: 'infill-worker', pooling };
+  const database = openDatabase(config.database.url, options);
   opened.push({ name: 'postgres', close: () => database.close() });
 
-  const lane = openLane(config.database.url, { connectionsMax, applicationName: 'infill-worker' });
+  const lane = openLane(config.database.url, options);
   opened.push({ name: 'postgres lane', close: () => lane.close() });
 
   const connection = openRedis(config.redis, {

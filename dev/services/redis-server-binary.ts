@@ -1,62 +1,13 @@
-import { execFileSync } from 'node:child_process';
-import { accessSync, constants, readFileSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { findProgram } from './debian-package.ts';
 
 /**
  * Returns the path of a `redis-server`: the first on PATH, or else one that this call installs.
  *
- * Installs only as root on Debian or Ubuntu, which takes about 10 s and says so on stderr.
- *
  * @throws {Error} with one line that says how to install Redis, where it neither finds nor installs one.
  */
 export function findRedisServer(): string {
-  const found = onPath('redis-server');
-  if (found !== undefined) return found;
-  if (!canInstall()) throw new Error(HOW_TO_INSTALL);
-
-  console.error('redis-server is not installed: installing it with apt-get');
-  apt('update');
-  apt('install', '-y', '--no-install-recommends', 'redis-server');
-  const installed = onPath('redis-server');
-  if (installed === undefined) throw new Error(HOW_TO_INSTALL);
-  return installed;
+  return findProgram('redis-server', HOW_TO_INSTALL);
 }
 
 const HOW_TO_INSTALL =
   'redis-server was not found on PATH: install Redis (apt-get install redis-server, dnf install redis, brew install redis) and try again';
-
-function onPath(name: string): string | undefined {
-  const candidates = (process.env.PATH ?? '').split(delimiter).map((folder) => join(folder, name));
-  return candidates.find(isExecutable);
-}
-
-function isExecutable(file: string): boolean {
-  try {
-    accessSync(file, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function canInstall(): boolean {
-  return (
-    process.getuid?.() === 0 &&
-    onPath('apt-get') !== undefined &&
-    /^ID(_LIKE)?=.*(debian|ubuntu)/m.test(osRelease())
-  );
-}
-
-function osRelease(): string {
-  try {
-    return readFileSync('/etc/os-release', 'utf8');
-  } catch {
-    return '';
-  }
-}
-
-function apt(...args: string[]): void {
-  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-  // stdout is where the caller announces the service; apt-get's own words go to stderr.
-  execFileSync('apt-get', ['-qq', ...args], { env, stdio: ['ignore', 2, 2] });
-}

@@ -20,6 +20,8 @@ export type PostgresAddress = {
   };
   readonly applicationName: string | undefined;
   readonly connectSeconds: number | undefined;
+  /** Whether the address itself tells that a pooler is there that gives each transaction another connection. */
+  readonly isPooler: boolean;
   /** Command line options for the server, such as `-c search_path=app`. */
   readonly options: string | undefined;
 };
@@ -56,6 +58,8 @@ const UNDERSTOOD: ReadonlySet<string> = new Set([
   'application_name',
   'connect_timeout',
   'options',
+  'pgbouncer',
+  'target_session_attrs',
 ]);
 
 const PORT_DEFAULT = 5_432;
@@ -77,6 +81,7 @@ export function parsePostgresAddress(text: string): PostgresAddress {
   if (socket !== undefined && hosts.length > 1) {
     throw new PostgresAddressError('expected one socket directory, or hosts, but not both');
   }
+  refuseReadOnly(given.get('target_session_attrs'));
   return {
     hosts: socket === undefined && hosts.length > 0 ? hosts : undefined,
     socketPath: socket && `${socket.host.replace(/\/$/, '')}/.s.PGSQL.${socket.port}`,
@@ -87,6 +92,7 @@ export function parsePostgresAddress(text: string): PostgresAddress {
     applicationName: given.get('application_name'),
     connectSeconds: connectSecondsOf(given.get('connect_timeout')),
     options: given.get('options'),
+    isPooler: saysPooler(given, hosts),
   };
 }
 
@@ -109,21 +115,26 @@ function parametersOf(query: string): Map<string, string> {
 }
 
 function refusal(name: string): PostgresAddressError {
-  if (name === 'pgbouncer') {
-    return new PostgresAddressError(
-      'the parameter "pgbouncer" is not supported: expected the direct address of the database, not that of a pooler in transaction mode',
-    );
-  }
-  if (name === 'target_session_attrs') {
-    return new PostgresAddressError(
-      'the parameter "target_session_attrs" is not supported: expected the address of the primary alone',
-    );
-  }
   // The name may be anything, part of a password with an unescaped "?" included.
   const shown = /^[a-z_]{1,40}$/.test(name) ? `the parameter "${name}"` : 'a parameter of the URL';
   return new PostgresAddressError(
     `${shown} is not known: remove it, or give a setting of the server as options=-c%20name%3Dvalue`,
   );
+}
+
+/** Prisma's parameter; Neon's names of its pooler; the port at which Supabase pools transactions. */
+function saysPooler(given: Map<string, string>, hosts: readonly { host: string; port: number }[]): boolean {
+  const [first] = hosts;
+  if (given.get('pgbouncer') === 'true') return true;
+  if (first === undefined) return false;
+  const isNeon = /^[a-z0-9-]+-pooler\..*\bneon\.tech$/i.test(first.host);
+  return isNeon || (first.port === 6_543 && /\.supabase\.(com|co)$/i.test(first.host));
+}
+
+/** Among several hosts the one that takes writes is looked for anyway; one that takes none is of no use. */
+function refuseReadOnly(wanted: string | undefined): void {
+  if (wanted === undefined || ['any', 'read-write', 'primary', 'prefer-primary'].includes(wanted)) return;
+  throw new PostgresAddressError('expected target_session_attrs to be read-write or primary: Infill writes');
 }
 
 function hostsOf(list: string, portList: string | undefined): { host: string; port: number }[] {

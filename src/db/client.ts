@@ -1,13 +1,13 @@
-import { readFileSync } from 'node:fs';
-import { isIP, Socket } from 'node:net';
-import { type ConnectionOptions, checkServerIdentity, type PeerCertificate } from 'node:tls';
+import { Socket } from 'node:net';
 import type { ExtractTablesWithRelations } from 'drizzle-orm';
 import type { PgDatabase } from 'drizzle-orm/pg-core';
 import { drizzle, type PostgresJsQueryResultHKT } from 'drizzle-orm/postgres-js';
 import postgres from 'postgres';
-import { type PostgresAddress, parsePostgresAddress } from '../core/postgres-address.ts';
+import { parsePostgresAddress } from '../core/postgres-address.ts';
 import { ARRAY_TYPES } from './array-types.ts';
+import { findPooling, type Pooling, whichever, withBounds } from './pooler.ts';
 import { withPrepared } from './prepared.ts';
+import { tlsOf } from './tls.ts';
 import { withSafeTransactions } from './transactions.ts';
 
 /** A database handle or an open transaction: every statement takes one first, so that the caller decides on the transaction. */
@@ -27,13 +27,8 @@ export type DatabaseOptions = {
   readonly connectionsMax: number;
   /** Shown in `pg_stat_activity`. */
   readonly applicationName: string;
-  /**
-   * Whether statements are prepared, once a connection. Not behind a pooler that gives each transaction another connection.
-   * Default: true.
-   */
-  readonly prepare?: boolean;
-  /** Without bounds a statement takes, and waits, as long as it likes: for a migration that queues behind another. */
-  readonly unbounded?: boolean;
+  /** Whether a pooler is there that gives each transaction another connection. Default: found out. */
+  readonly pooling?: Pooling;
 };
 
 /**
@@ -58,9 +53,38 @@ const RECONNECT_SECONDS_MAX = 1;
  * @throws {Error} if a certificate that it names cannot be read
  */
 export function openDatabase(url: string, options: DatabaseOptions): Database {
+  const { pooling = findPooling(url) } = options;
+  const direct = openClient(url, options, { startup: BOUNDS_MS, prepare: true });
+  const pooled = openClient(url, options, { startup: {}, prepare: false });
+  const clients = [
+    withSafeTransactions(withPrepared(direct, true)),
+    withBounds(withSafeTransactions(pooled), BOUNDS_MS),
+  ] as const;
+  // For what it does to the options of the one that `whichever` does not show it.
+  drizzle(pooled);
+  return {
+    db: drizzle(whichever(...clients, pooling)) as unknown as Db,
+    close: async () =>
+      void (await Promise.all([direct, pooled].map((one) => one.end({ timeout: CLOSE_SECONDS_MAX })))),
+  };
+}
+
+type ClientOptions = {
+  /** Settings in the startup packet, which poolers refuse. */
+  readonly startup: Readonly<Record<string, number>>;
+  /** Whether a statement may have a name. */
+  readonly prepare: boolean;
+};
+
+/** Connects on first use. */
+export function openClient(
+  url: string,
+  { connectionsMax, applicationName }: DatabaseOptions,
+  { startup, prepare }: ClientOptions,
+): postgres.Sql {
   const address = parsePostgresAddress(url);
   // Not the URL itself: postgres.js would read it in its own way, and send what it does not know to the server.
-  const client = postgres({
+  return postgres({
     host: address.hosts?.map(({ host }) => host),
     port: address.hosts?.map(({ port }) => port),
     path: address.socketPath,
@@ -68,8 +92,8 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
     pass: address.password,
     database: address.database,
     ssl: tlsOf(address),
-    max: options.connectionsMax,
-    prepare: options.prepare ?? true,
+    max: connectionsMax,
+    prepare,
     connect_timeout: address.connectSeconds ?? CONNECT_SECONDS,
     idle_timeout: 60,
     backoff: (retries: number) => Math.min(0.05 * 2 ** retries, RECONNECT_SECONDS_MAX),
@@ -77,61 +101,42 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
     fetch_types: false,
     types: ARRAY_TYPES,
     connection: {
-      application_name: address.applicationName ?? options.applicationName,
+      application_name: address.applicationName ?? applicationName,
       ...(address.options === undefined ? {} : { options: address.options }),
-      ...(options.unbounded ? {} : BOUNDS_MS),
+      ...startup,
     },
-    socket: openSocket,
-  } as unknown as postgres.Options<Record<string, never>>);
-
-  return {
-    db: drizzle(withSafeTransactions(withPrepared(client, options.prepare ?? true))) as unknown as Db,
-    close: () => client.end({ timeout: CLOSE_SECONDS_MAX }),
-  };
+    socket: socketOpener(),
+    // Among several hosts the one that takes writes is looked for.
+    ...((address.hosts?.length ?? 1) > 1 ? { target_session_attrs: 'read-write' } : {}),
+  } as unknown as postgres.Options<Record<string, never>>) as unknown as postgres.Sql;
 }
+
+type SocketOptions = { host: string[]; port: number[]; path?: string | false };
+
+/** A connection that ends sooner than this was to a server that is no use: the next host is tried. */
+const USELESS_MS_MAX = 2_000;
 
 /**
- * What each `sslmode` means, as in libpq, but that `allow` is the same as `prefer`. Without `sslrootcert` the two modes
- * that verify trust the certificate authorities that Node trusts.
- */
-export function tlsOf({ ssl, hosts, socketPath }: PostgresAddress): false | 'prefer' | ConnectionOptions {
-  if (ssl.mode === 'disable' || socketPath !== undefined) return false;
-  if (ssl.mode === 'allow' || ssl.mode === 'prefer') return 'prefer';
-  const host = hosts?.[0]?.host ?? 'localhost';
-  const hasOwnRoot = ssl.rootCertificate !== undefined && ssl.rootCertificate !== 'system';
-  return {
-    // postgres.js hands Node an open socket, so that Node knows no host: it would send no name, and compare with "localhost".
-    servername: isIP(host) ? '' : host,
-    checkServerIdentity: (_name: string, certificate: PeerCertificate) =>
-      ssl.mode === 'verify-full' ? checkServerIdentity(host, certificate) : undefined,
-    rejectUnauthorized: ssl.mode !== 'require' || hasOwnRoot,
-    ...(hasOwnRoot ? { ca: certificateFile('sslrootcert', ssl.rootCertificate) } : {}),
-    ...(ssl.certificate === undefined ? {} : { cert: certificateFile('sslcert', ssl.certificate) }),
-    ...(ssl.key === undefined ? {} : { key: certificateFile('sslkey', ssl.key) }),
-  };
-}
-
-function certificateFile(parameter: string, path: string): Buffer {
-  try {
-    return readFileSync(path);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    throw new Error(`DATABASE_URL: cannot read the file that ${parameter} names (${code})`);
-  }
-}
-
-/**
- * postgres.js leaves Nagle's algorithm on, which costs a large statement up to 40 ms a round trip.
+ * postgres.js leaves Nagle's algorithm on, which costs a large statement up to 40 ms a round trip, and tries one host only where
+ * sockets are ours.
  *
  * The socket is returned while it still connects: Node holds back what is written until then, and a failure reaches
  * postgres.js through the socket's own events, so that it frees the connection. A promise that rejects would leak it.
  */
-function openSocket({ host, port, path }: { host: string[]; port: number[]; path?: string | false }): Socket {
-  const socket = new PoolSocket().setNoDelay(true);
-  if (path) return socket.connect({ path });
-  const name = host[0] ?? '127.0.0.1';
-  // postgres.js takes the name for TLS from here when it has no other: for `sslmode=prefer`.
-  return Object.assign(socket, { host: name }).connect(port[0] ?? 5432, name);
+function socketOpener(): (options: SocketOptions) => Socket {
+  let current = 0;
+  return ({ host, port, path }) => {
+    const socket = new PoolSocket().setNoDelay(true);
+    if (path) return socket.connect({ path });
+    const index = current % Math.max(1, host.length);
+    const openedAtMs = Date.now();
+    socket.once('close', () => {
+      if (Date.now() - openedAtMs < USELESS_MS_MAX && current === index) current = (index + 1) % host.length;
+    });
+    const name = host[index] ?? '127.0.0.1';
+    // postgres.js takes the name for TLS from here when it has no other: for `sslmode=prefer`.
+    return Object.assign(socket, { host: name }).connect(port[index] ?? 5432, name);
+  };
 }
 
 /**

@@ -1,11 +1,13 @@
 /** The connections that batches end on: transactions of prepared statements, each sent in one go, with vectors in binary. */
 import { randomBytes } from 'node:crypto';
-import { dirname } from 'node:path';
 import type { SQL } from 'drizzle-orm';
 import { PgDialect } from 'drizzle-orm/pg-core';
 import pg from 'pg';
-import { type PostgresAddress, parsePostgresAddress } from '../core/postgres-address.ts';
-import { type DatabaseOptions, tlsOf } from './client.ts';
+import { parsePostgresAddress } from '../core/postgres-address.ts';
+import type { DatabaseOptions } from './client.ts';
+import { NO_TLS_THERE, pgConfig, withCode } from './pg-config.ts';
+import { findPooling } from './pooler.ts';
+import { tlsOf } from './tls.ts';
 
 export type LaneRow = Readonly<Record<string, unknown>>;
 
@@ -25,10 +27,11 @@ export type LaneBounds = { readonly lockMs: number; readonly statementMs: number
 
 export type LaneConnections = Lane & { close(): Promise<void> };
 
-const CONNECT_MS_MAX = 5_000;
 const IDLE_MS_MAX = 60_000;
 /** Says that an earlier statement of the transaction failed, which is the one to tell. */
 const ABORTED = '25P02';
+/** read_only_sql_transaction: a standby. */
+const READ_ONLY = '25006';
 
 const dialect = new PgDialect();
 
@@ -39,23 +42,47 @@ const dialect = new PgDialect();
  */
 export function openLane(
   url: string,
-  { connectionsMax, applicationName, prepare = true }: DatabaseOptions,
+  { connectionsMax, applicationName, pooling = findPooling(url) }: DatabaseOptions,
 ): LaneConnections {
   const address = parsePostgresAddress(url);
+  const hostCount = address.hosts?.length ?? 1;
   const tls = tlsOf(address);
-  const open = (ssl: pg.PoolConfig['ssl']) =>
-    openPool(address, ssl, { max: connectionsMax, application_name: applicationName });
-  let pool = open(tls === 'prefer' ? { rejectUnauthorized: false } : tls);
-  const connect = () =>
-    pool.connect().catch((error: Error) => {
-      if (tls !== 'prefer' || !NO_TLS_THERE.test(error.message)) throw asGone(error);
-      pool = open(false);
-      return pool.connect();
-    });
+  let ssl = tls === 'prefer' ? { rejectUnauthorized: false } : tls;
+  let hostIndex = 0;
+  const open = () => openPool(pgConfig(address, ssl, applicationName, hostIndex), connectionsMax);
+  let pool = open();
+  const reopen = () => {
+    void pool.end().catch(ignore);
+    pool = open();
+  };
+  /** The next host may be the one that takes writes. */
+  const moveOn = (from: pg.Pool) => {
+    if (hostCount === 1 || pool !== from) return;
+    hostIndex = (hostIndex + 1) % hostCount;
+    reopen();
+  };
+  const connect = async () => {
+    const from = pool;
+    try {
+      return { client: await from.connect(), from };
+    } catch (error) {
+      if (tls !== 'prefer' || !NO_TLS_THERE.test((error as Error).message)) {
+        moveOn(from);
+        throw withCode(error);
+      }
+      if (pool === from) {
+        ssl = false;
+        reopen();
+      }
+      return { client: await pool.connect(), from: pool };
+    }
+  };
 
   return {
     async transaction(statements, { lockMs, statementMs }) {
-      const client = await connect();
+      // Behind a pooler another connection would not know a statement by its name.
+      const prepare = !(await pooling());
+      const { client, from } = await connect();
       let broken: boolean = true;
       // A connection that breaks says so here as well as by its queries.
       client.on('error', ignore);
@@ -71,7 +98,8 @@ export function openLane(
           failures.find((error) => (error as { code?: unknown }).code !== ABORTED) ?? failures[0];
         // A statement that Postgres refused leaves a sound connection: the COMMIT behind it rolled back.
         broken = failures.some((error) => !(error instanceof pg.DatabaseError));
-        if (failure !== undefined) throw asGone(failure);
+        if ((failure as { code?: unknown } | undefined)?.code === READ_ONLY) moveOn(from);
+        if (failure !== undefined) throw withCode(failure);
         return answers
           .slice(1, -1)
           .map((answer) => (answer.status === 'fulfilled' ? (answer.value.rows as LaneRow[]) : []));
@@ -84,29 +112,11 @@ export function openLane(
   };
 }
 
-/** What `pg` says of a server without TLS: `prefer` then goes on without. */
-const NO_TLS_THERE = /does not support SSL/;
-
-function openPool(
-  { hosts, socketPath, user, password, database, options, connectSeconds, applicationName }: PostgresAddress,
-  ssl: pg.PoolConfig['ssl'],
-  rest: pg.PoolConfig,
-): pg.Pool {
-  const [first] = hosts ?? [];
+function openPool(config: pg.ClientConfig, connectionsMax: number): pg.Pool {
   const pool = new pg.Pool({
-    ...rest,
-    // `pg` takes the folder of a socket for a host.
-    host: socketPath === undefined ? (first?.host ?? '127.0.0.1') : dirname(socketPath),
-    port: first?.port ?? Number(socketPath?.split('.').at(-1) ?? 5_432),
-    user,
-    password,
-    database,
-    options,
-    ssl,
-    application_name: applicationName ?? rest.application_name,
-    connectionTimeoutMillis: connectSeconds === undefined ? CONNECT_MS_MAX : connectSeconds * 1_000,
+    ...config,
+    max: connectionsMax,
     idleTimeoutMillis: IDLE_MS_MAX,
-    keepAlive: true,
     pipeline: true,
   } as pg.PoolConfig);
   // An idle connection that breaks is replaced by the pool; without a listener Node would end the process.
@@ -137,13 +147,4 @@ function nameOf(client: pg.PoolClient, text: string): string {
     known.names.set(text, name);
   }
   return name;
-}
-
-/** `pg` gives its own errors of a connection no code. */
-function asGone(error: unknown): unknown {
-  if (error instanceof pg.DatabaseError || (error as { code?: unknown }).code !== undefined) return error;
-  const { message } = error as Error;
-  return Object.assign(new Error(`The connection to Postgres is lost: ${message}`, { cause: error }), {
-    code: 'CONNECTION_CLOSED',
-  });
 }

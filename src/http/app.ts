@@ -77,7 +77,9 @@ export function createApp({ log, checks, trustProxy = false, refuseUnreadable }:
   app.addHook('preParsing', async (request) => {
     if (request.is404) await answerNotFound(request);
   });
-  app.decorate('readiness', new Readiness(checks));
+  const readiness = new Readiness(checks);
+  app.decorate('readiness', readiness);
+  app.addHook('onListen', async () => void readiness.tell(app.log));
   acceptBodies(app);
   logRequests(app);
   return app;

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FastifyReply, FastifyRequest, preHandlerAsyncHookHandler } from 'fastify';
-import { scrub } from '../log.ts';
+import { postgresTrouble } from '../core/postgres-trouble.ts';
+import { type Log, scrub } from '../log.ts';
 import { RedisTrouble, RedisUnreachable } from '../queue/redis-owner.ts';
 import { Problem } from './problems.ts';
 
@@ -15,6 +16,8 @@ export type ReadinessReport = Readonly<Record<string, string>>;
 
 /** A check that has not answered by then counts as failed. */
 export const CHECK_DEADLINE_MS = 1_000;
+/** At the start of a process there is time to find out why. */
+const TELL_DEADLINE_MS = 5_000;
 /** So that a burst of requests asks each service once. */
 export const CHECK_REUSE_MS = 250;
 const RETRY_AFTER_SECONDS = 5;
@@ -60,6 +63,16 @@ export class Readiness {
     return check;
   }
 
+  /** Asks every service once, with more patience, and says in one line of the log what is wrong with each that cannot be used. */
+  async tell(log: Pick<Log, 'warn'>): Promise<void> {
+    await Promise.all(
+      [...this.#checks.values()].map(async (check) => {
+        const trouble = await ask(check, TELL_DEADLINE_MS);
+        if (trouble !== 'ok') log.warn({ service: check.name, trouble }, 'service_not_usable');
+      }),
+    );
+  }
+
   #outcome(name: string): Promise<string> {
     const check = this.#checkOf(name);
     const recent = this.#recent.get(name);
@@ -89,7 +102,10 @@ async function ask(check: ReadinessCheck, deadlineMs: number): Promise<string> {
       deadline.abort();
     }, deadlineMs);
   });
-  const answer = (async () => check.check(deadline.signal))().then(() => 'ok', troubleOf);
+  const answer = (async () => check.check(deadline.signal))().then(
+    () => 'ok',
+    (error: unknown) => troubleOf(error, check.name),
+  );
   try {
     return await Promise.race([answer, late]);
   } finally {
@@ -100,11 +116,13 @@ async function ask(check: ReadinessCheck, deadlineMs: number): Promise<string> {
 /** undefined_table, invalid_schema_name: Postgres answers and the tables of Infill are not there. */
 const NOT_MIGRATED_CODES: ReadonlySet<unknown> = new Set(['42P01', '3F000']);
 
-function troubleOf(error: unknown): string {
+function troubleOf(error: unknown, service: string): string {
+  const postgres = service === 'postgres' ? postgresTrouble(error) : undefined;
   for (let at = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth++) {
     if (at instanceof RedisUnreachable) return `unreachable: ${at.message}`;
     if (at instanceof RedisTrouble) return `not usable: ${at.message}`;
     if (NOT_MIGRATED_CODES.has((at as { code?: unknown }).code)) return 'not migrated: run `npm run migrate`';
+    if (postgres !== undefined) return `unreachable: ${postgres}`;
     const isWrapping = 'query' in at && 'params' in at;
     if (!isWrapping) return `unreachable: ${reasonOf(at)}`;
   }

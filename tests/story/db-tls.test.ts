@@ -1,5 +1,4 @@
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,6 +6,7 @@ import { TLSSocket } from 'node:tls';
 import { sql } from 'drizzle-orm';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openDatabase } from '../../src/db/client.ts';
+import { makeCertificates } from '../support/certificates.ts';
 import { createTestDatabase, type TestService } from '../support/services.ts';
 
 let service: TestService;
@@ -16,7 +16,7 @@ let tlsServer: { server: Server; port: number; names: (string | false | null)[] 
 beforeAll(async () => {
   service = await createTestDatabase();
   folder = mkdtempSync(join(tmpdir(), 'infill-tls-'));
-  makeCertificates();
+  makeCertificates(folder);
   tlsServer = await startTlsServer();
 });
 afterAll(async () => {
@@ -31,7 +31,7 @@ test.each(['prefer', 'require', 'verify-ca', 'verify-full'])(
     tlsServer.names.length = 0;
 
     expect(await answerOf('localhost', `sslmode=${mode}&sslrootcert=${folder}/ca.pem`)).toBe('answered');
-    expect(tlsServer.names).toEqual(['localhost']);
+    expect(new Set(tlsServer.names)).toEqual(new Set(['localhost']));
   },
 );
 
@@ -103,26 +103,6 @@ function pass(client: Socket, upstream: Socket): void {
   client.on('error', () => upstream.destroy()).on('close', () => upstream.destroy());
   upstream.on('error', () => client.destroy()).on('close', () => client.destroy());
   client.pipe(upstream).pipe(client);
-}
-
-function makeCertificates(): void {
-  const root = (name: string) =>
-    openssl(
-      `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=${name} -keyout ${name}.key -out ${name}.pem`,
-    );
-  root('ca');
-  root('other-ca');
-  openssl(
-    'req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -keyout server.key -out server.csr',
-  );
-  writeFileSync(join(folder, 'names'), 'subjectAltName=DNS:localhost\n');
-  openssl(
-    'x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.pem',
-  );
-}
-
-function openssl(line: string): void {
-  execFileSync('openssl', line.split(' '), { cwd: folder, stdio: 'ignore' });
 }
 
 function read(name: string): Buffer {

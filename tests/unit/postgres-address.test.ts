@@ -11,6 +11,7 @@ const PLAIN: PostgresAddress = {
   applicationName: undefined,
   connectSeconds: undefined,
   options: undefined,
+  isPooler: false,
 };
 
 const socket = { hosts: undefined, socketPath: '/run/pg/.s.PGSQL.5432' };
@@ -43,6 +44,25 @@ describe('an address of Postgres', () => {
       'postgres://u:p@db/app?sslmode=verify-full&sslrootcert=/ca.pem&sslcert=/c.pem&sslkey=/k.pem',
       tls('verify-full', { rootCertificate: '/ca.pem', certificate: '/c.pem', key: '/k.pem' }),
     ],
+    ['postgres://u:p@db/app?pgbouncer=true', { isPooler: true }],
+    ['postgres://u:p@db/app?target_session_attrs=read-write', {}],
+    [
+      'postgres://u:p@one,two:6000/app',
+      {
+        hosts: [
+          { host: 'one', port: 5_432 },
+          { host: 'two', port: 6_000 },
+        ],
+      },
+    ],
+    [
+      'postgres://u:p@ep-cool-1-pooler.eu-central-1.aws.neon.tech/app',
+      { hosts: [{ host: 'ep-cool-1-pooler.eu-central-1.aws.neon.tech', port: 5_432 }], isPooler: true },
+    ],
+    [
+      'postgres://u:p@aws-0-eu-central-1.pooler.supabase.com:6543/app',
+      { hosts: [{ host: 'aws-0-eu-central-1.pooler.supabase.com', port: 6_543 }], isPooler: true },
+    ],
     ['postgres://u:p@db/app?channel_binding=require&schema=public&connection_limit=5&pool_timeout=3', {}],
   ])('is read as it is meant: %s', (text, expected) => {
     expect(parsePostgresAddress(text)).toEqual({ ...PLAIN, ...expected });
@@ -58,8 +78,7 @@ describe('an address of Postgres', () => {
     ['connect_timeout=0', 'expected connect_timeout to be a whole number of seconds from 1 to 60'],
     ['statement_timeout=5', 'the parameter "statement_timeout" is not known'],
     ['Planted%20word=1', 'a parameter of the URL is not known'],
-    ['pgbouncer=true', 'expected the direct address of the database'],
-    ['target_session_attrs=read-write', 'expected the address of the primary alone'],
+    ['target_session_attrs=standby', 'expected target_session_attrs to be read-write or primary'],
     ['host=/run/a,b', 'expected one socket directory, or hosts, but not both'],
   ])('is refused with what would be right, and without its values: %s', (query, message) => {
     const read = () => parsePostgresAddress(`postgres://u:planted@db/app?${query}`);
