@@ -23,7 +23,7 @@ import { isRunId, runShape, tenantShape } from './http/shapes.ts';
 import { switchRoutes } from './http/switches.ts';
 import { targetRoutes } from './http/targets.ts';
 import { createLog } from './log.ts';
-import { createOpenAiEmbedder } from './openai/embedder.ts';
+import { createOpenAiEmbedder, trialRequest } from './openai/embedder.ts';
 import { createPacer } from './pacing/pacer.ts';
 import { closeQueues, openQueues } from './queue/enqueue.ts';
 import { openRedis } from './queue/redis.ts';
@@ -109,8 +109,7 @@ async function main(): Promise<void> {
   async function tryKey(credential: Parameters<typeof embedder.embed>[0]): Promise<void> {
     if (firstTarget === undefined)
       throw new ConfigError(['TARGETS_FILE names no target, so that no model can be tried']);
-    const { model, dimensions } = firstTarget;
-    await embedder.embed(credential, { texts: ['hello'], model, dimensions }, stopping.signal);
+    await embedder.embed(credential, trialRequest(firstTarget), stopping.signal);
   }
 }
 

@@ -2,8 +2,12 @@ import { existsSync, readFileSync } from 'node:fs';
 import type { z } from 'zod';
 import { normalBaseUrl } from './core/base-url.ts';
 import { keyPrefixOf, parseRedisAddress, RedisAddressError } from './core/redis-address.ts';
+import { API_KEY_HEADER_DEFAULT } from './core/request-headers.ts';
 import { type Target, TargetsFile, toTargets } from './core/target.ts';
 import { Environment, TARGETS_FILE_DEFAULT } from './environment.ts';
+
+/** Values of headers that are shorter are words, which the log may hold by themselves. */
+const SECRET_LENGTH_MIN = 8;
 
 export type Config = ReturnType<typeof parseConfig>;
 
@@ -163,6 +167,9 @@ function configOf(e: z.output<typeof Environment>, secondSecret: string | undefi
         requestsPerMinute: e.OPENAI_REQUESTS_PER_MINUTE ?? null,
         tokensPerMinute: e.OPENAI_TOKENS_PER_MINUTE ?? null,
       },
+      platformApiKeyHeader:
+        e.OPENAI_API_KEY_HEADER === API_KEY_HEADER_DEFAULT ? undefined : e.OPENAI_API_KEY_HEADER,
+      platformHeaders: e.OPENAI_HEADERS,
       policy: e.TENANT_KEY_POLICY,
       sealingKey: e.CREDENTIALS_KEY === undefined ? null : Buffer.from(e.CREDENTIALS_KEY, 'base64'),
       allowedBaseUrls: e.ALLOWED_BASE_URLS.split(',')
@@ -192,6 +199,7 @@ function configOf(e: z.output<typeof Environment>, secondSecret: string | undefi
       e.ADMIN_SECRET_PREVIOUS,
       e.VIEWER_SECRET,
       e.OPENAI_API_KEY,
+      ...Object.values(e.OPENAI_HEADERS ?? {}).filter((value) => value.length >= SECRET_LENGTH_MIN),
       e.CREDENTIALS_KEY,
       e.WEBHOOK_SECRET,
     ].filter((secret) => secret !== undefined),

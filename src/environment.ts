@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { plainDecimal, plainWholeNumber } from './core/plain-number.ts';
 import { PostgresAddressError, parsePostgresAddress } from './core/postgres-address.ts';
 import { REDIS_MODES } from './core/redis-address.ts';
+import { API_KEY_HEADER_DEFAULT, HeaderFields, HeaderName } from './core/request-headers.ts';
 import { REQUESTS_PER_MINUTE_MAX, TOKENS_PER_MINUTE_MAX } from './core/target.ts';
 
 /** `isReadable` says whether whoever connects can take it apart: what cannot be would be found out later, one at a time. */
@@ -40,6 +41,15 @@ function statedLimit(max: number) {
     read,
     z.union([z.int({ error }).min(1, { error }).max(max, { error }), z.literal('unlimited')], { error }),
   );
+}
+
+/** What is no JSON stays as it is, for the schema to refuse. */
+function jsonOf(text: unknown): unknown {
+  try {
+    return typeof text === 'string' ? JSON.parse(text) : text;
+  } catch {
+    return text;
+  }
 }
 
 const port = wholeNumber(0, 65_535);
@@ -117,6 +127,15 @@ const VARIABLES = {
   OPENAI_BASE_URL: url('https?', 'a URL such as https://api.openai.com/v1')
     .default('https://api.openai.com/v1')
     .describe('Where keys are sent unless a credential names another address.'),
+  OPENAI_API_KEY_HEADER: HeaderName.default(API_KEY_HEADER_DEFAULT).describe(
+    "The header that holds the platform's key: `authorization` as a bearer token, any other (`api-key` for Azure) the bare key.",
+  ),
+  OPENAI_HEADERS: z
+    .preprocess(jsonOf, HeaderFields)
+    .optional()
+    .describe(
+      'Up to ten further headers of requests with the platform\'s key, as JSON: `{"x-gateway": "..."}`. They never go out with a key of a tenant.',
+    ),
   OPENAI_REQUESTS_PER_MINUTE: statedLimit(REQUESTS_PER_MINUTE_MAX)
     .optional()
     .describe(

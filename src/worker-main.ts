@@ -21,7 +21,7 @@ import { buildHealthServer } from './http/health.ts';
 import { createRegistry } from './http/metrics.ts';
 import { createRedisCheck, waitForOwnRedis } from './http/redis-check.ts';
 import { createLog, type Log } from './log.ts';
-import { createOpenAiEmbedder } from './openai/embedder.ts';
+import { createOpenAiEmbedder, trialRequest } from './openai/embedder.ts';
 import { countTokens, truncateToTokens } from './openai/tokens.ts';
 import { createPacer } from './pacing/pacer.ts';
 import { createPaidTexts } from './pacing/paid-texts.ts';
@@ -86,9 +86,8 @@ async function main(): Promise<void> {
   every('run requests', config.worker.pollEveryMs, () => startRequestedRuns(deps, workerId));
   const [first] = targets.values();
   if (first !== undefined) {
-    const { model, dimensions } = first;
     const tryKey = async (credential: Credential) =>
-      void (await embedder.embed(credential, { texts: ['hello'], model, dimensions }, signal));
+      void (await embedder.embed(credential, trialRequest(first), signal));
     every('key probe', PROBE_EVERY_MS, () =>
       probeKeys(db, config.keys, { tryKey, holder: workerId, signal }),
     );

@@ -1,3 +1,5 @@
+import type { HeaderFields } from './request-headers.ts';
+
 /** Units a minute that an operator set; null where only the provider's own limits count, `unlimited` where nothing is to be guessed either. */
 export type StatedLimit = number | 'unlimited' | null;
 
@@ -8,7 +10,13 @@ export type Credential = {
   readonly baseUrl: string;
   /** Sent as `OpenAI-Organization`; null sends nothing, whatever the environment says. */
   readonly organization: string | null;
-  /** SHA-256 of the key, hex, cut to 16 characters: tells keys apart without telling the key. */
+  /** The header that holds the key, in lower case; absent: `authorization`, as a bearer token. Any other holds the bare key. */
+  readonly apiKeyHeader?: string | undefined;
+  /** Further headers of each request, by name in lower case. As secret as the key. */
+  readonly headers?: HeaderFields | undefined;
+  /** What this provider calls the target's model, for example the name of a deployment; absent: as the target does. */
+  readonly model?: string | undefined;
+  /** SHA-256 of the key, and of header, headers and model where they are set; hex, cut to 16 characters: tells keys apart without telling them. */
   readonly fingerprint: string;
   /** Whose key it is: the tenant's own, or the platform's. */
   readonly owner: 'tenant' | 'platform';

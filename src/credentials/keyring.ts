@@ -1,13 +1,18 @@
 import type { Credential } from '../core/credential.ts';
 import { EmbedError } from '../core/failures.ts';
+import type { HeaderFields } from '../core/request-headers.ts';
 import type { Db } from '../db/client.ts';
 import { readCredential, type SealedCredential } from '../db/tenant-credentials.ts';
-import { fingerprintOf, openKey } from './seal.ts';
+import { credentialFingerprint, openKey, type SealedSecrets, secretsOf } from './seal.ts';
 
 export type KeyringOptions = {
   readonly platformKey: string | null;
   /** Of the platform's key. */
   readonly platformLimits?: Pick<Credential, 'requestsPerMinute' | 'tokensPerMinute'>;
+  /** The header of the platform's key. Of a tenant's own key, too, where that goes to the same address. */
+  readonly platformApiKeyHeader?: string | undefined;
+  /** Go out with the platform's key and with no other. */
+  readonly platformHeaders?: HeaderFields | undefined;
   readonly defaultBaseUrl: string;
   readonly policy: 'fallback' | 'required';
   /** 32 bytes; null when no key can be read. */
@@ -45,14 +50,17 @@ export function createKeyring(db: Db, options: KeyringOptions): Keyring {
 function platformCredential({
   platformKey,
   platformLimits,
+  platformApiKeyHeader,
+  platformHeaders,
   defaultBaseUrl,
 }: KeyringOptions): Credential | null {
   if (platformKey === null) return null;
+  const asked = { apiKey: platformKey, apiKeyHeader: platformApiKeyHeader, headers: platformHeaders };
   return {
-    apiKey: platformKey,
+    ...asked,
     baseUrl: defaultBaseUrl,
     organization: null,
-    fingerprint: fingerprintOf(platformKey),
+    fingerprint: credentialFingerprint(asked),
     owner: 'platform',
     requestsPerMinute: platformLimits?.requestsPerMinute ?? null,
     tokensPerMinute: platformLimits?.tokensPerMinute ?? null,
@@ -63,17 +71,19 @@ function platformCredential({
 /** @throws {EmbedError} `key_unreadable`. */
 export function openCredential(
   record: SealedCredential,
-  { sealingKey, defaultBaseUrl }: KeyringOptions,
+  { sealingKey, defaultBaseUrl, platformApiKeyHeader }: KeyringOptions,
 ): Credential {
   if (sealingKey === null) throw new EmbedError('key_unreadable');
-  let apiKey: string;
+  let secrets: SealedSecrets;
   try {
-    apiKey = openKey(record.sealedKey, record.tenantId, sealingKey);
+    secrets = secretsOf(openKey(record.sealedKey, record.tenantId, sealingKey));
   } catch {
     throw new EmbedError('key_unreadable');
   }
   return {
-    apiKey,
+    ...secrets,
+    apiKeyHeader: record.apiKeyHeader ?? (record.baseUrl === null ? platformApiKeyHeader : undefined),
+    model: record.model ?? undefined,
     baseUrl: record.baseUrl ?? defaultBaseUrl,
     organization: record.organization,
     fingerprint: record.fingerprint,

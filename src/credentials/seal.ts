@@ -1,4 +1,6 @@
 import { createCipheriv, createDecipheriv, createHash, randomBytes } from 'node:crypto';
+import type { Credential } from '../core/credential.ts';
+import type { HeaderFields } from '../core/request-headers.ts';
 
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
@@ -40,4 +42,33 @@ export function openKey(sealed: Buffer, tenantId: string, sealingKey: Buffer): s
 /** 16 hex characters of the SHA-256 of a key: tells keys apart without telling the key. */
 export function fingerprintOf(apiKey: string): string {
   return createHash('sha256').update(apiKey).digest('hex').slice(0, 16);
+}
+
+export type SealedSecrets = { readonly apiKey: string; readonly headers?: HeaderFields | undefined };
+
+/** Before what holds headers beside the key. No key has this character. */
+const WITH_HEADERS = '\0';
+
+/** A key and its headers as the one text that is sealed: the bare key where there are no headers. */
+export function secretsText({ apiKey, headers = {} }: SealedSecrets): string {
+  return Object.keys(headers).length === 0 ? apiKey : WITH_HEADERS + JSON.stringify({ apiKey, headers });
+}
+
+/** Reads what `secretsText` wrote. */
+export function secretsOf(text: string): SealedSecrets {
+  return text.startsWith(WITH_HEADERS) ? JSON.parse(text.slice(WITH_HEADERS.length)) : { apiKey: text };
+}
+
+/** The fingerprint of all that makes a key's requests others: the key's own where nothing else is set. */
+export function credentialFingerprint({
+  apiKey,
+  apiKeyHeader,
+  headers = {},
+  model,
+}: Pick<Credential, 'apiKey' | 'apiKeyHeader' | 'headers' | 'model'>): string {
+  const fields = Object.entries(headers).sort(([a], [b]) => (a < b ? -1 : 1));
+  const isPlain = apiKeyHeader === undefined && model === undefined && fields.length === 0;
+  return fingerprintOf(
+    isPlain ? apiKey : JSON.stringify([apiKey, apiKeyHeader ?? null, fields, model ?? null]),
+  );
 }

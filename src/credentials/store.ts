@@ -1,5 +1,6 @@
 import type { Credential, StatedLimit } from '../core/credential.ts';
 import { EmbedError } from '../core/failures.ts';
+import type { HeaderFields } from '../core/request-headers.ts';
 import { recordAudit } from '../db/audit.ts';
 import type { Db } from '../db/client.ts';
 import {
@@ -10,12 +11,15 @@ import {
 } from '../db/tenant-credentials.ts';
 import { type KeyVerdict, statusAfter } from './health.ts';
 import { type KeyringOptions, openCredential } from './keyring.ts';
-import { fingerprintOf, sealKey } from './seal.ts';
+import { credentialFingerprint, sealKey, secretsText } from './seal.ts';
 
 export type CredentialRequest = {
   readonly apiKey: string;
   readonly baseUrl?: string | undefined;
   readonly organization?: string | undefined;
+  readonly apiKeyHeader?: string | undefined;
+  readonly headers?: HeaderFields | undefined;
+  readonly model?: string | undefined;
   readonly requestsPerMinute?: StatedLimit | undefined;
   readonly tokensPerMinute?: StatedLimit | undefined;
   readonly weight?: number | undefined;
@@ -24,13 +28,22 @@ export type CredentialRequest = {
 /** Embeds one word with a credential. Rejects with an `EmbedError` when the provider does not. */
 export type TryKey = (credential: Credential) => Promise<void>;
 
+/** As many forms of a request as there may be besides the first. */
+const FORMS_MAX = 4;
+
 /** Finds out what a key is good for by embedding one word with it. An outage says nothing of the key: `unchecked`. */
-export async function checkKey(tryKey: TryKey, credential: Credential): Promise<KeyVerdict> {
+export async function checkKey(
+  tryKey: TryKey,
+  credential: Credential,
+  attemptsLeft = FORMS_MAX,
+): Promise<KeyVerdict> {
   try {
     await tryKey(credential);
     return { status: 'valid', reason: null };
   } catch (error) {
     if (!(error instanceof EmbedError)) throw error;
+    // In another form, which its server may take: each refusal rules one out, so this comes to an end.
+    if (error.again && attemptsLeft > 0) return checkKey(tryKey, credential, attemptsLeft - 1);
     return statusAfter(error) ?? { status: 'unchecked', reason: error.message };
   }
 }
@@ -53,11 +66,14 @@ export async function storeCredential(
 ): Promise<{ kind: 'stored'; record: CredentialRecord } | { kind: 'refused'; verdict: KeyVerdict }> {
   const record = {
     tenantId,
-    sealedKey: sealKey(request.apiKey, tenantId, options.sealingKey),
-    fingerprint: fingerprintOf(request.apiKey),
+    sealedKey: sealKey(secretsText(request), tenantId, options.sealingKey),
+    fingerprint: credentialFingerprint(request),
     last4: lastFourOf(request.apiKey),
     baseUrl: request.baseUrl ?? null,
     organization: request.organization ?? null,
+    apiKeyHeader: request.apiKeyHeader ?? null,
+    headerNames: Object.keys(request.headers ?? {}).sort(),
+    model: request.model ?? null,
     requestsPerMinute: request.requestsPerMinute ?? null,
     tokensPerMinute: request.tokensPerMinute ?? null,
     weight: request.weight ?? 1,

@@ -50,7 +50,8 @@ export async function startBatch(
              (SELECT coalesce(json_agg(json_build_object('scope', s.scope, 'name', s.name, 'reason', s.reason)), '[]') FROM infill.switches s) AS switches,
              (SELECT json_build_object(
                        'tenantId', c.tenant_id, 'sealedKey', encode(c.sealed_key, 'base64'), 'fingerprint', c.fingerprint, 'baseUrl', c.base_url,
-                       'organization', c.organization, 'requestsPerMinute', c.requests_per_minute, 'tokensPerMinute', c.tokens_per_minute,
+                       'organization', c.organization, 'apiKeyHeader', c.api_key_header, 'model', c.model,
+                       'requestsPerMinute', c.requests_per_minute, 'tokensPerMinute', c.tokens_per_minute,
                        'weight', c.weight)
                 FROM infill.tenant_credentials c WHERE c.tenant_id = p.tenant_id) AS credential
         FROM infill.runs r

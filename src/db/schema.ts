@@ -205,6 +205,11 @@ export const tenantCredentials = infill.table(
     last4: text('last4').notNull(),
     baseUrl: text('base_url'),
     organization: text('organization'),
+    /** Names alone: the values are sealed with the key. */
+    apiKeyHeader: text('api_key_header'),
+    headerNames: text('header_names').array().notNull().default(noIds),
+    /** What the provider calls the target's model; null: as the target does. */
+    model: text('model'),
     requestsPerMinute: statedLimit('requests_per_minute'),
     tokensPerMinute: statedLimit('tokens_per_minute'),
     weight: doublePrecision('weight').notNull().default(1),

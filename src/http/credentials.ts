@@ -1,19 +1,19 @@
 /** The routes of a tenant's credential. No answer ever holds a key: only its last four characters. */
 import { z } from 'zod';
 import { normalBaseUrl } from '../core/base-url.ts';
-import { REQUESTS_PER_MINUTE_MAX, statedLimit, TOKENS_PER_MINUTE_MAX } from '../core/target.ts';
+import { API_KEY_HEADER_DEFAULT } from '../core/request-headers.ts';
 import type { KeyringOptions } from '../credentials/keyring.ts';
 import { recheckCredential, storeCredential, type TryKey } from '../credentials/store.ts';
 import { recordAudit } from '../db/audit.ts';
 import type { Db } from '../db/client.ts';
 import {
-  CREDENTIAL_STATUSES,
   type CredentialRecord,
   deleteCredential,
   listCredentials,
   readCredential,
 } from '../db/tenant-credentials.ts';
 import { actorOf } from './auth.ts';
+import { CredentialBody, CredentialShape, credentialShape } from './credential-shapes.ts';
 import { decodeCursor, pageOf } from './cursors.ts';
 import { Problem } from './problems.ts';
 import { requireServices } from './readiness.ts';
@@ -35,58 +35,6 @@ const TenantParams = z.object({
     .describe(
       'Stored as the column of the tenants writes it: a UUID in lower case, a number without leading zeros.',
     ),
-});
-
-const CredentialBody = z.object({
-  apiKey: z
-    .string()
-    .min(1, { error: 'must be an API key of 1 to 500 characters' })
-    .max(500, { error: 'must be an API key of 1 to 500 characters' })
-    .regex(/^[\x21-\x7e]+$/, { error: 'must hold no spaces and no characters beyond ASCII' }),
-  baseUrl: z
-    .string()
-    .max(500)
-    .optional()
-    .describe('Where the key is sent. https, or listed in ALLOWED_BASE_URLS.'),
-  organization: z
-    .string()
-    .min(1)
-    .max(200)
-    .regex(/^[\x21-\x7e]+$/, { error: 'must hold no spaces' })
-    .optional(),
-  requestsPerMinute: statedLimit(REQUESTS_PER_MINUTE_MAX)
-    .optional()
-    .describe(
-      'Never exceeded, whatever the provider allows. "unlimited": nothing is guessed before the provider speaks.',
-    ),
-  tokensPerMinute: statedLimit(TOKENS_PER_MINUTE_MAX)
-    .optional()
-    .describe(
-      'Never exceeded, whatever the provider allows. "unlimited": nothing is guessed before the provider speaks.',
-    ),
-  weight: z
-    .number()
-    .min(0.01)
-    .max(100)
-    .optional()
-    .describe('Share of free capacity relative to others. Default: 1.'),
-});
-
-const ShownLimit = z.union([z.number(), z.literal('unlimited')]).nullable();
-
-export const CredentialShape = z.object({
-  tenantId: z.string(),
-  last4: z.string().describe('Empty for a key of less than 8 characters.'),
-  baseUrl: z.string().nullable(),
-  organization: z.string().nullable(),
-  requestsPerMinute: ShownLimit,
-  tokensPerMinute: ShownLimit,
-  weight: z.number(),
-  status: z.enum(CREDENTIAL_STATUSES),
-  reason: z.string().nullable(),
-  since: z.string(),
-  checkedAt: z.string().nullable(),
-  updatedAt: z.string(),
 });
 
 /** Registers the routes under `/api/v1/admin`. */
@@ -122,6 +70,7 @@ function putRoute(app: AdminApp, deps: CredentialRoutesDeps): void {
           'Set CREDENTIALS_KEY (32 bytes in base64) in the API and in the workers, then store the key.',
         );
       }
+      assertKeyHeaderIsFree(request.body);
       const baseUrl = checkedBaseUrl(request.body.baseUrl, keys);
       const tenantId = await storedTenantId(deps, request.params.tenantId, 'tenantId');
       const outcome = await storeCredential(
@@ -144,17 +93,26 @@ function putRoute(app: AdminApp, deps: CredentialRoutesDeps): void {
   );
 }
 
+/** @throws {Problem} when one of the headers would take the place of the key. */
+function assertKeyHeaderIsFree({
+  apiKeyHeader = API_KEY_HEADER_DEFAULT,
+  headers = {},
+}: z.output<typeof CredentialBody>): void {
+  if (!Object.hasOwn(headers, apiKeyHeader)) return;
+  const message = `must not hold ${apiKeyHeader}, the header of the key: name another one in apiKeyHeader`;
+  throw new Problem('invalid_request', `headers ${message}`, { errors: [{ field: 'headers', message }] });
+}
+
 /** @throws {Problem} unless the address is https, the default one, or allowed by configuration. */
 function checkedBaseUrl(given: string | undefined, keys: CredentialRoutesDeps['keys']): string | undefined {
   if (given === undefined) return undefined;
   const base = normalBaseUrl(given);
   const url = URL.canParse(base) ? new URL(base) : undefined;
   const isListed = keys.allowedBaseUrls.includes(base) || base === keys.defaultBaseUrl;
-  // Also no `?` with nothing after it, behind which the path of a request would be lost.
-  const isPlain = url !== undefined && url.username === '' && url.password === '' && !/[?#]/.test(base);
+  const isPlain = url !== undefined && url.username === '' && url.password === '' && !/#|\?$/.test(base);
   if (isListed || (isPlain && url.protocol === 'https:')) return base;
   const message =
-    'must be an https URL without credentials, query or fragment, or be listed in ALLOWED_BASE_URLS';
+    'must be an https URL without credentials, fragment or an empty query, or be listed in ALLOWED_BASE_URLS';
   throw new Problem('invalid_request', `baseUrl ${message}`, { errors: [{ field: 'baseUrl', message }] });
 }
 
@@ -266,21 +224,4 @@ async function existingCredential(deps: CredentialRoutesDeps, given: string): Pr
 
 function noCredential(tenantId: string): Problem {
   return new Problem('not_found', `Tenant "${tenantId}" has no credential of its own.`);
-}
-
-function credentialShape(record: CredentialRecord): z.output<typeof CredentialShape> {
-  return {
-    tenantId: record.tenantId,
-    last4: record.last4,
-    baseUrl: record.baseUrl,
-    organization: record.organization,
-    requestsPerMinute: record.requestsPerMinute,
-    tokensPerMinute: record.tokensPerMinute,
-    weight: record.weight,
-    status: record.status,
-    reason: record.statusReason,
-    since: record.statusSince.toISOString(),
-    checkedAt: record.checkedAt?.toISOString() ?? null,
-    updatedAt: record.updatedAt.toISOString(),
-  };
 }

@@ -5,7 +5,7 @@ import { type Credential, type StatedLimit, statedLimits } from '../core/credent
 import { TIER_1 } from '../core/pacing-rules.ts';
 import type { Target } from '../core/target.ts';
 import type { KeyringOptions } from '../credentials/keyring.ts';
-import { fingerprintOf } from '../credentials/seal.ts';
+import { credentialFingerprint } from '../credentials/seal.ts';
 import type { TargetState } from '../db/catalog.ts';
 import type { Db } from '../db/client.ts';
 import { listTenantsWithGaps, measureWork } from '../db/target-rows.ts';
@@ -18,7 +18,10 @@ export type TargetRoutesDeps = {
   readonly db: Db;
   readonly inspect: (name: string) => Promise<TargetState | undefined>;
   readonly targets: ReadonlyMap<string, Target>;
-  readonly keys: Pick<KeyringOptions, 'platformKey' | 'defaultBaseUrl' | 'platformLimits'>;
+  readonly keys: Pick<
+    KeyringOptions,
+    'platformKey' | 'defaultBaseUrl' | 'platformLimits' | 'platformApiKeyHeader' | 'platformHeaders'
+  >;
   /** What a provider's answers have told of an account, by any worker. Rejects when it cannot be read now. */
   readonly learnedLimits: (holder: Holder, model: string) => Promise<LimitsKnown>;
   /** Share of tier 1 that an account may use before its answers have told its limits. */
@@ -144,7 +147,10 @@ async function readLimits(
   const platform =
     platformKey === null
       ? limitsOf(NOTHING_KNOWN, NOTHING_KNOWN, startFraction)
-      : limitsFor({ baseUrl, fingerprint: fingerprintOf(platformKey), organization: null }, platformLimits);
+      : limitsFor(
+          { baseUrl, fingerprint: platformFingerprint(platformKey, keys), organization: null },
+          platformLimits,
+        );
   const credentials = await readCredentials(db, tenantIds);
   const own = credentials.map(
     async (one) =>
@@ -154,6 +160,14 @@ async function readLimits(
       ] as const,
   );
   return { platform: await platform, own: new Map(await Promise.all(own)) };
+}
+
+function platformFingerprint(apiKey: string, keys: TargetRoutesDeps['keys']): string {
+  return credentialFingerprint({
+    apiKey,
+    apiKeyHeader: keys.platformApiKeyHeader,
+    headers: keys.platformHeaders,
+  });
 }
 
 async function readCredentials(db: Db, tenantIds: ReadonlySet<string>): Promise<CredentialRecord[]> {

@@ -1,7 +1,9 @@
 import OpenAI, { APIError } from 'openai';
 import { Agent, request } from 'undici';
+import { endpointUrl } from '../core/base-url.ts';
 import type { Credential } from '../core/credential.ts';
 import { EmbedError } from '../core/failures.ts';
+import { API_KEY_HEADER_DEFAULT } from '../core/request-headers.ts';
 import { ERROR_BYTES_MAX, readAnswer, readErrorText } from './answer-body.ts';
 
 /** Clients kept. One costs 13 KB and 60 µs to make, so the number is about memory and not about speed. */
@@ -71,10 +73,13 @@ class Client extends OpenAI {
   }
 }
 
+/** The SDK puts a path behind whatever it is given, also behind a query: our own fetch puts in the real address. */
+const BASE_URL_FOR_SDK = 'http://base.invalid';
+
 function createClient(credential: Credential, agent: Agent, timeoutMs: number): OpenAI {
   return new Client({
     apiKey: credential.apiKey,
-    baseURL: credential.baseUrl,
+    baseURL: BASE_URL_FOR_SDK,
     // Null, not absent: for what is absent the SDK looks into the environment, which is the platform's and not the tenant's.
     organization: credential.organization,
     project: null,
@@ -109,23 +114,26 @@ export type FetchOptions = {
  * The SDK adds what it finds in `OPENAI_CUSTOM_HEADERS` to every request, an `Authorization` included, and has no way to be
  * told not to; so the headers are made anew. It also reads bodies of any size.
  */
-function guardedFetch({ apiKey, organization }: Credential, agent: Agent): typeof globalThis.fetch {
+function guardedFetch(credential: Credential, agent: Agent): typeof globalThis.fetch {
+  const { apiKey, organization, apiKeyHeader = API_KEY_HEADER_DEFAULT, baseUrl } = credential;
   const headers = {
-    accept: 'application/json',
-    authorization: `Bearer ${apiKey}`,
-    'content-type': 'application/json',
     'user-agent': 'infill',
+    ...credential.headers,
+    accept: 'application/json',
+    'content-type': 'application/json',
     ...(organization !== null && { 'openai-organization': organization }),
+    [apiKeyHeader]: apiKeyHeader === API_KEY_HEADER_DEFAULT ? `Bearer ${apiKey}` : apiKey,
   };
 
   const guarded = async (
-    url: string,
+    sdkUrl: string,
     {
       body,
       signal,
       answerBytesMax = ERROR_BYTES_MAX,
     }: { body: string; signal: AbortSignal } & Partial<FetchOptions>,
   ) => {
+    const url = endpointUrl(baseUrl, sdkUrl.slice(BASE_URL_FOR_SDK.length));
     const response = await request(url, { method: 'POST', body, signal, headers, dispatcher: agent });
     const { statusCode: status } = response;
     const init = { status, headers: headersOf(response.headers) };

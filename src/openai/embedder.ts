@@ -3,7 +3,7 @@ import type OpenAI from 'openai';
 import type { Credential } from '../core/credential.ts';
 import { EmbedError } from '../core/failures.ts';
 import type { ProviderLimits } from '../core/provider-limits.ts';
-import type { SendDimensions } from '../core/target.ts';
+import type { SendDimensions, Target } from '../core/target.ts';
 import { answerBytesMax, parseAnswer } from './answer-body.ts';
 import { checkAnswer } from './answer-checks.ts';
 import { createClients, type FetchOptions, ReadResponse } from './clients.ts';
@@ -21,6 +21,11 @@ export type EmbedRequest = {
   /** Further fields. */
   readonly fields?: Readonly<Record<string, unknown>> | undefined;
 };
+
+/** One plain word, asked for as a target's texts are: what a key is tried with. */
+export function trialRequest({ model, dimensions, sendDimensions, request }: Target): EmbedRequest {
+  return { texts: ['hello'], model, dimensions, sendDimensions, fields: request };
+}
 
 export type EmbedAnswer = {
   /** One vector a text, in the order of the texts; every one checked. */
@@ -75,14 +80,19 @@ export function createOpenAiEmbedder({
 
   return {
     async embed(credential, request, signal) {
-      const sent = { secrets: [credential.apiKey], texts: request.texts };
+      const sent = { secrets: secretsIn(credential), texts: request.texts };
       assertSendable(credential);
       const form = traits.formOf(credential, request);
       const deadline = startDeadline(timeoutMs, signal);
       try {
         const isProven = traits.isProven(credential, request);
         const client = clients.clientOf(credential);
-        const answer = await send(client, { ...request, form, isProven }, sent, deadline.signal);
+        const answer = await send(
+          client,
+          { ...request, model: credential.model ?? request.model, form, isProven },
+          sent,
+          deadline.signal,
+        );
         traits.noteAnswer(credential, request, form);
         return answer;
       } catch (error) {
@@ -186,9 +196,18 @@ async function send(
   return { vectors, tokens, requestId, organization: response.headers.get('openai-organization'), limits };
 }
 
+/** Values of headers that are shorter are words like "on", which a message may hold by itself. */
+const SECRET_LENGTH_MIN = 8;
+
+function secretsIn({ apiKey, headers = {} }: Credential): readonly string[] {
+  return [apiKey, ...Object.values(headers).filter((value) => value.length >= SECRET_LENGTH_MIN)];
+}
+
 /** A header that cannot be sent makes fetch throw an error that quotes it, key and all; so nothing like that gets there. */
-function assertSendable({ apiKey, organization }: Credential): void {
+function assertSendable({ apiKey, organization, headers = {} }: Credential): void {
   const sendable = /^[\x21-\x7e]+$/;
+  if (!Object.values(headers).every((value) => /^[\x20-\x7e]+$/.test(value)))
+    throw new EmbedError('key_invalid');
   if (!sendable.test(apiKey)) throw new EmbedError('key_invalid');
   if (organization !== null && !sendable.test(organization)) throw new EmbedError('key_invalid');
 }

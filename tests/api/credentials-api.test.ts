@@ -93,6 +93,38 @@ describe('a credential', () => {
     expect((await system.call('GET', pathOf('acme'))).body).toMatchObject(limits);
   });
 
+  test('may name a header for its key, further ones, a model and a query, and shows no value of a header', async () => {
+    const given = {
+      apiKeyHeader: 'API-Key',
+      model: 'my-deployment',
+      baseUrl: 'https://example.org/openai/?api-version=1',
+    };
+    const headers = { 'X-Gateway': 'planted-gateway-value' };
+
+    const stored = await put({ apiKey: KEY, ...given, headers }, 'acme', '?check=false');
+
+    expect(stored).toMatchObject({
+      status: 200,
+      body: {
+        apiKeyHeader: 'api-key',
+        headerNames: ['x-gateway'],
+        model: 'my-deployment',
+        baseUrl: 'https://example.org/openai?api-version=1',
+      },
+    });
+    expect(JSON.stringify([stored.body, (await system.call('GET', pathOf('acme'))).body])).not.toContain(
+      'planted',
+    );
+    const [row] = await system.sql<{ row: string }[]>`
+      SELECT c::text || encode(c.sealed_key, 'escape') AS row FROM infill.tenant_credentials c`;
+    expect(row?.row).not.toContain('planted');
+    expect((await put({ apiKey: KEY })).body).toMatchObject({
+      apiKeyHeader: null,
+      headerNames: [],
+      model: null,
+    });
+  });
+
   test.each(['a/b', 'with space', 'Zoë & 日本 😀', '../../etc', 'o\'neil"; --', '%2f'])(
     'may be of the tenant %j',
     async (tenant) => {
@@ -152,6 +184,13 @@ describe('a wrong credential is refused, nothing is stored, and the key is not r
       { apiKey: KEY, baseUrl: 'https://user:planted@example.org/v1' },
       'baseUrl',
     ],
+    ['a header with a line break', { apiKey: KEY, headers: { 'x-a': 'planted\nx-evil: 1' } }, 'headers'],
+    [
+      'a header that takes the place of the key',
+      { apiKey: KEY, headers: { Authorization: 'planted' } },
+      'headers',
+    ],
+    ['a header that the request decides', { apiKey: KEY, apiKeyHeader: 'host' }, 'apiKeyHeader'],
     ['an address that is none', { apiKey: KEY, baseUrl: 'planted' }, 'baseUrl'],
   ])('%s', async (_name, body, field) => {
     mistake(body === undefined ? await system.call('PUT', pathOf('acme')) : await put(body), field);

@@ -134,4 +134,28 @@ export const SERVER_FORMS: readonly ServerKind[] = [
     callsMax: ROWS + 8,
   },
   { kind: 'fewer vectors than inputs above 8', habits: { vectorsMax: 8 }, callsMax: ROWS + 8 },
+  {
+    kind: "the key in the header `api-key` (Azure's classic keys)",
+    habits: { needsHeader: ['api-key', 'sk-azure-key-of-a-tenant'] },
+    credential: { apiKey: 'sk-azure-key-of-a-tenant', apiKeyHeader: 'API-Key' },
+    callsMax: 1,
+  },
+  {
+    kind: 'a header of a gateway beside the key (`Ocp-Apim-Subscription-Key`, `cf-aig-authorization`)',
+    habits: { needsHeader: ['ocp-apim-subscription-key', 'planted-subscription-key'] },
+    credential: { headers: { 'Ocp-Apim-Subscription-Key': 'planted-subscription-key' } },
+    callsMax: 1,
+  },
+  {
+    kind: 'a query in the base URL (`?api-version=2024-10-21`)',
+    habits: { needsQuery: 'api-version=2024-10-21' },
+    query: '?api-version=2024-10-21',
+    callsMax: 1,
+  },
+  {
+    kind: 'a name of its own for the model (a deployment)',
+    habits: { needsModel: 'my-deployment' },
+    credential: { model: 'my-deployment' },
+    callsMax: 1,
+  },
 ];
