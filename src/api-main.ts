@@ -17,6 +17,7 @@ import type { TargetRoutesDeps } from './http/estimate.ts';
 import { createRegistry } from './http/metrics.ts';
 import { quarantineRoutes } from './http/quarantine.ts';
 import { createRedisCheck, waitForOwnRedis } from './http/redis-check.ts';
+import { rekeyRoutes } from './http/rekey.ts';
 import type { RunView } from './http/run-page.ts';
 import { buildServer } from './http/server.ts';
 import { isRunId, runShape, tenantShape } from './http/shapes.ts';
@@ -96,6 +97,7 @@ async function main(): Promise<void> {
       backfillRoutes(routesDeps),
       controlRoutes(routesDeps),
       credentialRoutes({ ...routesDeps, keys: config.keys, tryKey }),
+      rekeyRoutes({ db, keys: config.keys }),
       quarantineRoutes(routesDeps),
       switchRoutes(routesDeps),
       targetRoutes({ ...routesDeps, ...limitsDeps(config, redis) }),

@@ -147,6 +147,10 @@ function mistakeOf(issue: z.core.$ZodIssue): string {
   return missing ? `${name} is missing: ${help.description}` : `${name}: ${issue.message}`;
 }
 
+function keyBytes(base64: string | undefined): Buffer | null {
+  return base64 === undefined ? null : Buffer.from(base64, 'base64');
+}
+
 function configOf(e: z.output<typeof Environment>, secondSecret: string | undefined) {
   return Object.freeze({
     environmentName: e.ENVIRONMENT_NAME,
@@ -171,7 +175,8 @@ function configOf(e: z.output<typeof Environment>, secondSecret: string | undefi
         e.OPENAI_API_KEY_HEADER === API_KEY_HEADER_DEFAULT ? undefined : e.OPENAI_API_KEY_HEADER,
       platformHeaders: e.OPENAI_HEADERS,
       policy: e.TENANT_KEY_POLICY,
-      sealingKey: e.CREDENTIALS_KEY === undefined ? null : Buffer.from(e.CREDENTIALS_KEY, 'base64'),
+      sealingKey: keyBytes(e.CREDENTIALS_KEY),
+      sealingKeyPrevious: keyBytes(e.CREDENTIALS_KEY_PREVIOUS),
       allowedBaseUrls: e.ALLOWED_BASE_URLS.split(',')
         .map((base) => normalBaseUrl(base.trim()))
         .filter((base) => base !== ''),
@@ -201,6 +206,7 @@ function configOf(e: z.output<typeof Environment>, secondSecret: string | undefi
       e.OPENAI_API_KEY,
       ...Object.values(e.OPENAI_HEADERS ?? {}).filter((value) => value.length >= SECRET_LENGTH_MIN),
       e.CREDENTIALS_KEY,
+      e.CREDENTIALS_KEY_PREVIOUS,
       e.WEBHOOK_SECRET,
     ].filter((secret) => secret !== undefined),
   });

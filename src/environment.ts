@@ -66,6 +66,14 @@ const secret = z
     error: 'expected a secret that nobody can guess, not one character repeated',
   });
 
+const SEALING_KEY = '32 bytes in base64, as `openssl rand -base64 32` prints them';
+const sealingKey = z
+  .string()
+  .refine((value) => Buffer.from(value, 'base64').length === 32, { error: `expected ${SEALING_KEY}` })
+  .refine((value) => new Set(Buffer.from(value, 'base64')).size > 1, {
+    error: `expected ${SEALING_KEY.replace('32', '32 random')}, not one byte repeated`,
+  });
+
 function isOneCharacter(text: string): boolean {
   return text !== '' && text === text.charAt(0).repeat(text.length);
 }
@@ -152,17 +160,14 @@ const VARIABLES = {
     .describe(
       "`fallback`: a tenant without a key of its own uses the platform's. `required`: such a tenant is not embedded.",
     ),
-  CREDENTIALS_KEY: z
-    .string()
-    .refine((value) => Buffer.from(value, 'base64').length === 32, {
-      error: 'expected 32 bytes in base64, as `openssl rand -base64 32` prints them',
-    })
-    .refine((value) => new Set(Buffer.from(value, 'base64')).size > 1, {
-      error:
-        'expected 32 random bytes in base64, as `openssl rand -base64 32` prints them, not one byte repeated',
-    })
+  CREDENTIALS_KEY: sealingKey
     .optional()
     .describe("Seals the tenants' keys: 32 bytes in base64. Without it no key can be stored or read."),
+  CREDENTIALS_KEY_PREVIOUS: sealingKey
+    .optional()
+    .describe(
+      'The `CREDENTIALS_KEY` before: opens what it sealed, until `POST /api/v1/admin/credentials/rekey` has sealed it anew.',
+    ),
   ALLOWED_BASE_URLS: z
     .string()
     .default('')

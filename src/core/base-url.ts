@@ -15,3 +15,23 @@ export function endpointUrl(baseUrl: string, path: string): string {
   const [, base = '', query = ''] = /^([^?]*)(.*)$/s.exec(baseUrl) ?? [];
   return base + path + query;
 }
+
+/** Base URLs that the operator chose, each in its normal spelling. */
+export type OwnBaseUrls = {
+  readonly defaultBaseUrl: string;
+  /** What else a credential may name although it is not https, or leads to this network. */
+  readonly allowedBaseUrls: readonly string[];
+};
+
+/** Whether the operator chose an address, so that its key may go there whoever wrote it down. */
+export function isOwnBaseUrl(base: string, { defaultBaseUrl, allowedBaseUrls }: OwnBaseUrls): boolean {
+  return base === defaultBaseUrl || allowedBaseUrls.includes(base);
+}
+
+/** Whether a tenant's key may be sent to an address: one that the operator chose, or a plain https URL. */
+export function mayReceiveKeys(base: string, own: OwnBaseUrls): boolean {
+  if (isOwnBaseUrl(base, own)) return true;
+  const url = URL.canParse(base) ? new URL(base) : undefined;
+  const isPlain = url !== undefined && url.username === '' && url.password === '' && !/#|\?$/.test(base);
+  return isPlain && url.protocol === 'https:';
+}

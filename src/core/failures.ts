@@ -54,6 +54,10 @@ export const FAILURES = {
     because: "the tenant has no key of its own and may not use the platform's",
   },
   key_unreadable: { verdict: 'stop_tenant', because: 'the stored key does not open with CREDENTIALS_KEY' },
+  address_refused: {
+    verdict: 'stop_tenant',
+    because: "the credential's base URL is not one that keys may be sent to",
+  },
   model_unavailable: {
     verdict: 'stop_tenant',
     because: 'this key may not use the model, or the model is gone',

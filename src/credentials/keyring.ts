@@ -1,9 +1,10 @@
+import { isOwnBaseUrl, mayReceiveKeys } from '../core/base-url.ts';
 import type { Credential } from '../core/credential.ts';
 import { EmbedError } from '../core/failures.ts';
 import type { HeaderFields } from '../core/request-headers.ts';
 import type { Db } from '../db/client.ts';
 import { readCredential, type SealedCredential } from '../db/tenant-credentials.ts';
-import { credentialFingerprint, openKey, type SealedSecrets, secretsOf } from './seal.ts';
+import { credentialFingerprint, type OpenedKey, openKey, sealTermsOf, secretsOf } from './seal.ts';
 
 export type KeyringOptions = {
   readonly platformKey: string | null;
@@ -17,6 +18,10 @@ export type KeyringOptions = {
   readonly policy: 'fallback' | 'required';
   /** 32 bytes; null when no key can be read. */
   readonly sealingKey: Buffer | null;
+  /** Opens what was sealed before `sealingKey` was there. */
+  readonly sealingKeyPrevious?: Buffer | null;
+  /** Base URLs that the operator allows beside https ones. */
+  readonly allowedBaseUrls?: readonly string[];
 };
 
 export type Keyring = {
@@ -68,23 +73,23 @@ function platformCredential({
   };
 }
 
-/** @throws {EmbedError} `key_unreadable`. */
-export function openCredential(
-  record: SealedCredential,
-  { sealingKey, defaultBaseUrl, platformApiKeyHeader }: KeyringOptions,
-): Credential {
-  if (sealingKey === null) throw new EmbedError('key_unreadable');
-  let secrets: SealedSecrets;
-  try {
-    secrets = secretsOf(openKey(record.sealedKey, record.tenantId, sealingKey));
-  } catch {
-    throw new EmbedError('key_unreadable');
-  }
+/**
+ * Opens a stored credential, if its address may still have the key.
+ *
+ * @throws {EmbedError} `key_unreadable`, also for a seal of the first format beside an address that it does not prove;
+ *   `address_refused`.
+ */
+export function openCredential(record: SealedCredential, options: KeyringOptions): Credential {
+  const { text, format } = openSeal(record, options);
+  if (format === 0 && !isProven(record, options)) throw new EmbedError('key_unreadable');
+  const baseUrl = record.baseUrl ?? options.defaultBaseUrl;
+  if (record.baseUrl !== null && !mayReceiveKeys(record.baseUrl, ownBaseUrls(options)))
+    throw new EmbedError('address_refused');
   return {
-    ...secrets,
-    apiKeyHeader: record.apiKeyHeader ?? (record.baseUrl === null ? platformApiKeyHeader : undefined),
+    ...secretsOf(text),
+    apiKeyHeader: record.apiKeyHeader ?? (record.baseUrl === null ? options.platformApiKeyHeader : undefined),
     model: record.model ?? undefined,
-    baseUrl: record.baseUrl ?? defaultBaseUrl,
+    baseUrl,
     organization: record.organization,
     fingerprint: record.fingerprint,
     owner: 'tenant',
@@ -92,4 +97,34 @@ export function openCredential(
     tokensPerMinute: record.tokensPerMinute,
     weight: record.weight,
   };
+}
+
+/** @throws {EmbedError} `key_unreadable`. */
+export function openSeal(record: SealedCredential, options: KeyringOptions): OpenedKey {
+  const { sealingKey, sealingKeyPrevious = null } = options;
+  const keys = [sealingKey, sealingKeyPrevious].filter((key) => key !== null);
+  try {
+    return openKey(record.sealedKey, sealTermsOf(record), keys);
+  } catch {
+    throw new EmbedError('key_unreadable');
+  }
+}
+
+/**
+ * Whether the key of a seal of the first format may be used as its row says.
+ *
+ * Such a seal proves the tenant alone. Who can write the database, but has no CREDENTIALS_KEY, could put an address of their
+ * own beside it, also beside one from an old copy; so it counts only where the key goes to an address that the operator chose.
+ */
+export function isProven(
+  { baseUrl, apiKeyHeader, model }: SealedCredential,
+  options: KeyringOptions,
+): boolean {
+  // When such seals were made, these two were not there.
+  if (apiKeyHeader !== null || model !== null) return false;
+  return baseUrl === null || isOwnBaseUrl(baseUrl, ownBaseUrls(options));
+}
+
+function ownBaseUrls({ defaultBaseUrl, allowedBaseUrls = [] }: KeyringOptions) {
+  return { defaultBaseUrl, allowedBaseUrls };
 }

@@ -11,7 +11,7 @@ import {
 } from '../db/tenant-credentials.ts';
 import { type KeyVerdict, statusAfter } from './health.ts';
 import { type KeyringOptions, openCredential } from './keyring.ts';
-import { credentialFingerprint, sealKey, secretsText } from './seal.ts';
+import { credentialFingerprint, sealKey, sealTermsOf, secretsText } from './seal.ts';
 
 export type CredentialRequest = {
   readonly apiKey: string;
@@ -64,9 +64,8 @@ export async function storeCredential(
     tryKey,
   }: { tenantId: string; request: CredentialRequest; actor: string; tryKey: TryKey | null },
 ): Promise<{ kind: 'stored'; record: CredentialRecord } | { kind: 'refused'; verdict: KeyVerdict }> {
-  const record = {
+  const stored = {
     tenantId,
-    sealedKey: sealKey(secretsText(request), tenantId, options.sealingKey),
     fingerprint: credentialFingerprint(request),
     last4: lastFourOf(request.apiKey),
     baseUrl: request.baseUrl ?? null,
@@ -78,13 +77,17 @@ export async function storeCredential(
     tokensPerMinute: request.tokensPerMinute ?? null,
     weight: request.weight ?? 1,
   };
+  const record = {
+    ...stored,
+    sealedKey: sealKey(secretsText(request), sealTermsOf(stored), options.sealingKey),
+  };
   const verdict = tryKey === null ? UNCHECKED : await checkKey(tryKey, openCredential(record, options));
   if (verdict.status === 'invalid') return { kind: 'refused', verdict };
 
-  const stored = await db.transaction(async (tx) => {
+  const put = await db.transaction(async (tx) => {
     const { status, reason } = verdict;
     const checkedAt = status === 'unchecked' ? null : new Date();
-    const put = await putCredential(tx as unknown as Db, {
+    const written = await putCredential(tx as unknown as Db, {
       ...record,
       status,
       statusReason: reason,
@@ -96,9 +99,9 @@ export async function storeCredential(
       subject: tenantId,
       details: { last4: record.last4, status },
     });
-    return put;
+    return written;
   });
-  return { kind: 'stored', record: stored };
+  return { kind: 'stored', record: put };
 }
 
 /** Nothing of a key so short that four characters would be half of it. */
@@ -112,8 +115,8 @@ export type Recheck =
   | { readonly kind: 'checked'; readonly record: CredentialRecord }
   /** The tenant has no key of its own. */
   | { readonly kind: 'absent' }
-  /** The key was sealed with another CREDENTIALS_KEY, or there is none here. Says nothing of the key itself. */
-  | { readonly kind: 'unreadable' };
+  /** The key does not open here, or its address is not allowed. Says nothing of the key itself. */
+  | { readonly kind: 'unreadable'; readonly code: 'key_unreadable' | 'address_refused' };
 
 /** Tries the stored key of a tenant and records what that showed. */
 export async function recheckCredential(
@@ -124,7 +127,7 @@ export async function recheckCredential(
   const record = await readCredential(db, tenantId);
   if (record === undefined) return { kind: 'absent' };
   const credential = opened(record, options);
-  if (credential === undefined) return { kind: 'unreadable' };
+  if (typeof credential === 'string') return { kind: 'unreadable', code: credential };
   const verdict = await checkKey(tryKey, credential);
   if (verdict.status !== 'unchecked')
     await recordKeyHealth(db, { tenantId, fingerprint: record.fingerprint, ...verdict });
@@ -132,11 +135,15 @@ export async function recheckCredential(
   return after === undefined ? { kind: 'absent' } : { kind: 'checked', record: after };
 }
 
-function opened(record: CredentialRecord, options: KeyringOptions): Credential | undefined {
+function opened(
+  record: CredentialRecord,
+  options: KeyringOptions,
+): Credential | 'key_unreadable' | 'address_refused' {
   try {
     return openCredential(record, options);
   } catch (error) {
-    if (error instanceof EmbedError && error.code === 'key_unreadable') return undefined;
+    const code = error instanceof EmbedError ? error.code : undefined;
+    if (code === 'key_unreadable' || code === 'address_refused') return code;
     throw error;
   }
 }

@@ -199,7 +199,7 @@ export const tenantCredentials = infill.table(
   'tenant_credentials',
   {
     tenantId: text('tenant_id').primaryKey(),
-    /** AES-256-GCM: 12 bytes nonce, 16 bytes tag, ciphertext; the tenant id is associated data. */
+    /** As `credentials/seal.ts` makes it: bound to the tenant and to where and how the key is sent. */
     sealedKey: bytea('sealed_key').notNull(),
     fingerprint: text('fingerprint').notNull(),
     last4: text('last4').notNull(),

@@ -1,5 +1,5 @@
 /** Statements on `infill.tenant_credentials`. Keys are sealed here and nowhere unsealed (`credentials/seal.ts`). */
-import { eq, sql } from 'drizzle-orm';
+import { and, eq, sql } from 'drizzle-orm';
 import type { Db } from './client.ts';
 import { tenantCredentials } from './schema.ts';
 
@@ -76,6 +76,22 @@ export async function putCredential(db: Db, credential: NewCredential): Promise<
 export async function readCredential(db: Db, tenantId: string): Promise<CredentialRecord | undefined> {
   const [row] = await db.select().from(tenantCredentials).where(eq(tenantCredentials.tenantId, tenantId));
   return row as CredentialRecord | undefined;
+}
+
+/** Puts another seal in the place of one. Returns false when it is not there any more: somebody stored another key. */
+export async function replaceSeal(
+  db: Db,
+  before: Pick<CredentialRecord, 'tenantId' | 'sealedKey'>,
+  sealedKey: Buffer,
+): Promise<boolean> {
+  const rows = await db
+    .update(tenantCredentials)
+    .set({ sealedKey })
+    .where(
+      and(eq(tenantCredentials.tenantId, before.tenantId), eq(tenantCredentials.sealedKey, before.sealedKey)),
+    )
+    .returning({ tenantId: tenantCredentials.tenantId });
+  return rows.length > 0;
 }
 
 /** Returns whether there was one. */

@@ -1,6 +1,6 @@
 /** The routes of a tenant's credential. No answer ever holds a key: only its last four characters. */
 import { z } from 'zod';
-import { normalBaseUrl } from '../core/base-url.ts';
+import { mayReceiveKeys, normalBaseUrl } from '../core/base-url.ts';
 import { API_KEY_HEADER_DEFAULT } from '../core/request-headers.ts';
 import type { KeyringOptions } from '../credentials/keyring.ts';
 import { recheckCredential, storeCredential, type TryKey } from '../credentials/store.ts';
@@ -64,12 +64,7 @@ function putRoute(app: AdminApp, deps: CredentialRoutesDeps): void {
     },
     async (request) => {
       const { sealingKey } = keys;
-      if (sealingKey === null) {
-        throw new Problem(
-          'sealing_off',
-          'Set CREDENTIALS_KEY (32 bytes in base64) in the API and in the workers, then store the key.',
-        );
-      }
+      if (sealingKey === null) throw sealingOff();
       assertKeyHeaderIsFree(request.body);
       const baseUrl = checkedBaseUrl(request.body.baseUrl, keys);
       const tenantId = await storedTenantId(deps, request.params.tenantId, 'tenantId');
@@ -107,13 +102,18 @@ function assertKeyHeaderIsFree({
 function checkedBaseUrl(given: string | undefined, keys: CredentialRoutesDeps['keys']): string | undefined {
   if (given === undefined) return undefined;
   const base = normalBaseUrl(given);
-  const url = URL.canParse(base) ? new URL(base) : undefined;
-  const isListed = keys.allowedBaseUrls.includes(base) || base === keys.defaultBaseUrl;
-  const isPlain = url !== undefined && url.username === '' && url.password === '' && !/#|\?$/.test(base);
-  if (isListed || (isPlain && url.protocol === 'https:')) return base;
+  if (mayReceiveKeys(base, keys)) return base;
   const message =
     'must be an https URL without credentials, fragment or an empty query, or be listed in ALLOWED_BASE_URLS';
   throw new Problem('invalid_request', `baseUrl ${message}`, { errors: [{ field: 'baseUrl', message }] });
+}
+
+/** The answer where keys cannot be sealed. */
+export function sealingOff(): Problem {
+  return new Problem(
+    'sealing_off',
+    'Set CREDENTIALS_KEY (32 bytes in base64) in the API and in the workers, then store the key.',
+  );
 }
 
 function readRoutes(app: AdminApp, deps: CredentialRoutesDeps): void {
@@ -178,6 +178,13 @@ function deleteRoute(app: AdminApp, deps: CredentialRoutesDeps): void {
   );
 }
 
+const UNREADABLE = {
+  key_unreadable:
+    'The stored key does not open with the present CREDENTIALS_KEY: set the one it was sealed with, or store the key again.',
+  address_refused:
+    'The base URL of the credential is not allowed any more: add it to ALLOWED_BASE_URLS, or store the key with another.',
+};
+
 function checkRoute(app: AdminApp, deps: CredentialRoutesDeps): void {
   const { db, keys, tryKey } = deps;
   app.post(
@@ -196,10 +203,7 @@ function checkRoute(app: AdminApp, deps: CredentialRoutesDeps): void {
       const outcome = await recheckCredential(db, keys, { tenantId, tryKey });
       if (outcome.kind === 'absent') throw noCredential(tenantId);
       if (outcome.kind === 'unreadable') {
-        throw new Problem(
-          'conflict',
-          'The stored key does not open with the present CREDENTIALS_KEY: set the one it was sealed with, or store the key again.',
-        );
+        throw new Problem('conflict', UNREADABLE[outcome.code]);
       }
       const { record } = outcome;
       await recordAudit(db, {

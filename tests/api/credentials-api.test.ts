@@ -25,6 +25,7 @@ beforeEach(async () => {
 const pathOf = (tenant: string) => `/api/v1/admin/tenants/${encodeURIComponent(tenant)}/credential`;
 const put = (body: unknown, tenant = 'acme', query = '') =>
   system.call('PUT', `${pathOf(tenant)}${query}`, jsonBody(body));
+const sealingKey = () => Buffer.from(system.env.CREDENTIALS_KEY ?? '', 'base64');
 const keysOf = (text: string) => [...(system.openai.ledger.keysByText().get(text) ?? [])];
 
 describe('a credential', () => {
@@ -57,9 +58,8 @@ describe('a credential', () => {
 
     const [row] = await system.sql`SELECT sealed_key FROM infill.tenant_credentials`;
     expect(row?.sealed_key.includes(KEY)).toBe(false);
-    expect(openKey(row?.sealed_key, 'acme', Buffer.from(system.env.CREDENTIALS_KEY ?? '', 'base64'))).toBe(
-      KEY,
-    );
+    const terms = { tenantId: 'acme', baseUrl: null, organization: 'org-acme' };
+    expect(openKey(row?.sealed_key, terms, [sealingKey()]).text).toBe(KEY);
 
     expect((await system.call('DELETE', pathOf('acme'))).status).toBe(204);
     expect((await system.call('DELETE', pathOf('acme'))).status).toBe(204);

@@ -14,6 +14,7 @@ import { backfillRoutes } from '../../src/http/backfills.ts';
 import { controlRoutes } from '../../src/http/controls.ts';
 import { credentialRoutes } from '../../src/http/credentials.ts';
 import { quarantineRoutes } from '../../src/http/quarantine.ts';
+import { rekeyRoutes } from '../../src/http/rekey.ts';
 import { switchRoutes } from '../../src/http/switches.ts';
 import { targetRoutes } from '../../src/http/targets.ts';
 import { buildTestServer } from '../support/admin-server.ts';
@@ -247,6 +248,7 @@ async function readRoutes(): Promise<Map<string, string[]>> {
     controlRoutes,
     credentialRoutes,
     quarantineRoutes,
+    rekeyRoutes,
     switchRoutes,
     targetRoutes,
   ];

@@ -40,10 +40,10 @@ describe('further headers', () => {
   test('are sealed with the key', () => {
     const sealing = randomBytes(32);
     const secrets = { apiKey: 'sk-1', headers: { 'x-gateway': 'planted' } };
-    const sealed = sealKey(secretsText(secrets), 'acme', sealing);
+    const sealed = sealKey(secretsText(secrets), { tenantId: 'acme' }, sealing);
 
     expect(sealed.includes('planted')).toBe(false);
-    expect(secretsOf(openKey(sealed, 'acme', sealing))).toEqual(secrets);
+    expect(secretsOf(openKey(sealed, { tenantId: 'acme' }, [sealing]).text)).toEqual(secrets);
     expect(secretsOf(secretsText({ apiKey: 'sk-1' }))).toEqual({ apiKey: 'sk-1' });
   });
 
