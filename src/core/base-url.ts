@@ -28,10 +28,14 @@ export function isOwnBaseUrl(base: string, { defaultBaseUrl, allowedBaseUrls }: 
   return base === defaultBaseUrl || allowedBaseUrls.includes(base);
 }
 
+/** Fields of a query that hold what nobody should read: an address is shown, stored and logged as it is. */
+const SECRET_NAME = /key|token|secret|password|signature|^sig$|auth/i;
+
 /** Whether a tenant's key may be sent to an address: one that the operator chose, or a plain https URL. */
 export function mayReceiveKeys(base: string, own: OwnBaseUrls): boolean {
   if (isOwnBaseUrl(base, own)) return true;
   const url = URL.canParse(base) ? new URL(base) : undefined;
   const isPlain = url !== undefined && url.username === '' && url.password === '' && !/#|\?$/.test(base);
-  return isPlain && url.protocol === 'https:';
+  const holdsSecret = [...(url?.searchParams.keys() ?? [])].some((name) => SECRET_NAME.test(name));
+  return isPlain && !holdsSecret && url.protocol === 'https:';
 }

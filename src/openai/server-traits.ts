@@ -16,6 +16,9 @@ type Traits = {
   inputsMax: number;
   /** An inferred limit is forgotten then: it may have been a bad hour of the server. */
   inputsMaxUntilMs: number;
+  /** The largest request that was answered of late. */
+  passedMax: number;
+  passedUntilMs: number;
   /** Requests that failed as a whole and passed in parts, by the size that passed. */
   doubts: number[];
 };
@@ -65,8 +68,13 @@ export class ServerTraits {
     form: RequestForm,
   ): void {
     const traits = this.#traitsOf(credential, asked);
+    const inputs = asked.texts.length;
     // More pass at once than that: what failed did so for another reason.
-    traits.doubts = traits.doubts.filter((passed) => passed >= asked.texts.length);
+    traits.doubts = traits.doubts.filter((passed) => passed >= inputs);
+    if (inputs >= traits.passedMax || this.#now() > traits.passedUntilMs) {
+      traits.passedMax = inputs;
+      traits.passedUntilMs = this.#now() + FORGOTTEN_MS;
+    }
     if (traits.isProven) return;
     traits.form = form;
     traits.isProven = true;
@@ -139,6 +147,8 @@ export class ServerTraits {
     source: 'stated' | 'refused' | 'failed',
   ): void {
     const traits = this.#traitsOf(credential, asked);
+    // A limit that larger requests have kept is none.
+    if (source !== 'stated' && traits.passedMax > inputsMax && this.#now() < traits.passedUntilMs) return;
     if (source === 'failed') {
       traits.doubts.push(inputsMax);
       if (traits.doubts.length < DOUBTS_MIN) return;
@@ -178,6 +188,8 @@ function newTraits(form: RequestForm): Traits {
     dimensionsRefusedAtMs: Number.NEGATIVE_INFINITY,
     inputsMax: Number.POSITIVE_INFINITY,
     inputsMaxUntilMs: 0,
+    passedMax: 0,
+    passedUntilMs: 0,
     doubts: [],
   };
 }
