@@ -7,6 +7,7 @@ import { KeyGate } from './backfill/key-gate.ts';
 import { LongWaits } from './backfill/long-waits.ts';
 import { startRequestedRuns } from './backfill/requested-runs.ts';
 import { sweep } from './backfill/sweep.ts';
+import { watchedAmong, watchTargets } from './backfill/watch.ts';
 import { type Config, ConfigError, loadEnvFile, readConfiguration } from './config.ts';
 import type { Credential } from './core/credential.ts';
 import { pacingRules } from './core/pacing-rules.ts';
@@ -46,6 +47,8 @@ const OWNER_WAIT_MS = 2_000;
 /** Connections beyond one a batch: planning, the sweep, health. */
 const SPARE_CONNECTIONS = 4;
 const CONNECTIONS_MAX = 20;
+/** How often a worker sees whether a watched target is due. */
+const WATCH_TICK_MS = 500;
 
 async function main(): Promise<void> {
   loadEnvFile(process.env);
@@ -84,6 +87,12 @@ async function main(): Promise<void> {
     metrics.healed.inc((await sweep(deps, workerId)).length),
   );
   every('run requests', config.worker.pollEveryMs, () => startRequestedRuns(deps, workerId));
+  const watched = watchedAmong(targets);
+  if (watched.length > 0) {
+    every('watch', WATCH_TICK_MS, async () => {
+      for (const look of await watchTargets(deps, watched, workerId)) metrics.looks.inc(look);
+    });
+  }
   const [first] = targets.values();
   if (first !== undefined) {
     const tryKey = async (credential: Credential) =>

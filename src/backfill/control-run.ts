@@ -106,6 +106,7 @@ function isPlannedFor({ planTenantIds }: RunRecord, tenantIds: readonly string[]
 /** Resume is for runs that paused, retry for runs that settled; the table of transitions does not tell them apart. */
 function isAllowed(control: Control, status: RunStatus): boolean {
   if (control === 'resume' && isSettled(status)) return false;
-  if (control === 'retry' && !isSettled(status)) return false;
+  // Only the watch goes on with a run that succeeded.
+  if (control === 'retry' && (!isSettled(status) || status === 'succeeded')) return false;
   return canMove(status, CONTROLS[control].to);
 }

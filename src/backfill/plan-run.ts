@@ -8,7 +8,13 @@ import { listPlanned, type PlannedTenant, planTenants, recordPlannedRows } from 
 import { listOpenTenants } from '../db/run-tenants.ts';
 import { moveRun, readRun, recordPlan } from '../db/runs.ts';
 import { inSnapshot } from '../db/snapshot.ts';
-import { countCoverage, countWorkByTenant, countWorkUpTo, listTenantsWithGaps } from '../db/target-rows.ts';
+import {
+  countCoverage,
+  countGaps,
+  countWorkByTenant,
+  countWorkUpTo,
+  listTenantsWithGaps,
+} from '../db/target-rows.ts';
 import { enqueueBatches, enqueueTenants } from '../queue/enqueue.ts';
 import type { PlanRun, RunBatch } from '../queue/jobs.ts';
 import { hasCap } from './caps.ts';
@@ -82,20 +88,26 @@ async function plan(deps: PlanDeps, run: RunHead, target: CheckedTarget): Promis
   const planned =
     run.rowLimit === null ? await planEach(deps, run, target) : await planShares(deps, run, target);
   await planOpenTenants(deps, run, target);
-  const { coverage, byTenant } = await counting;
+  const { gaps, coverage, byTenant } = await counting;
   const counted = byTenant.reduce((sum, { rows }) => sum + rows, 0);
   for (const tenants of chunksOf(run.rowLimit === null ? byTenant : [], COUNTS_AT_ONCE)) {
     await recordPlannedRows(deps.db, run, tenants);
   }
-  await recordPlan(deps.db, run, { planned: planned.rows ?? counted, coverage });
+  await recordPlan(deps.db, run, {
+    planned: planned.rows ?? counted,
+    missing: gaps.missing,
+    coverage,
+  });
   return planned.tenants;
 }
 
 async function countMissing(db: Db, run: RunHead, target: CheckedTarget) {
-  const coverage = await countCoverage(db, target, run.tenantIds);
+  // A watch plans every few seconds: it counts no more rows than it found.
+  const coverage = run.origin === 'watch' ? null : await countCoverage(db, target, run.tenantIds);
+  const gaps = coverage ?? (await countGaps(db, target));
   // Later plans leave what the first one counted: it is what the run set out to do.
   const isFirst = run.planned === null;
-  return { coverage, byTenant: isFirst ? await countWorkByTenant(db, target, scopeOf(run)) : [] };
+  return { gaps, coverage, byTenant: isFirst ? await countWorkByTenant(db, target, scopeOf(run)) : [] };
 }
 
 /** The tenants that this generation is for; null for all. */

@@ -4,6 +4,7 @@ import { recordAudit } from '../db/audit.ts';
 import type { CheckedTarget } from '../db/catalog.ts';
 import type { Db } from '../db/client.ts';
 import { releaseLease, takeLease } from '../db/leases.ts';
+import { lockUnbegunRun } from '../db/own-runs.ts';
 import {
   listRequestedTargets,
   markStarted,
@@ -11,7 +12,6 @@ import {
   refuseRequests,
   takeRequests,
 } from '../db/run-requests.ts';
-import { lockUnbegunRun } from '../db/runs.ts';
 import { enqueueRun } from '../queue/enqueue.ts';
 import type { PlanDeps } from './deps.ts';
 import { insertOwnRun } from './start-run.ts';

@@ -19,10 +19,12 @@ import { moveRun, settleRun } from '../db/runs.ts';
 import type { StoredCoverage } from '../db/schema.ts';
 import {
   countCoverage,
+  countGaps,
   countQuarantinedOfRun,
   countTenantGaps,
   countTenantWork,
   countWithoutTenant,
+  type Gaps,
 } from '../db/target-rows.ts';
 import type { PlanRun } from '../queue/jobs.ts';
 import { capReached } from './caps.ts';
@@ -106,9 +108,10 @@ export async function settleFinishedRun(
     const target = await readyTarget(deps, run.target);
     // A tenant's job that ended without settling its part failed for good; its rows are as they were.
     await settleTenants(deps.db, run, 'incomplete', JOB_FAILED);
-    const coverage = await countCoverage(deps.db, target, run.tenantIds);
-    const ending = await endingOf(deps, run, target, coverage);
-    await settle(deps, run, ending.status, { reason: ending.reason, coverage });
+    const coverage = run.origin === 'watch' ? null : await countCoverage(deps.db, target, run.tenantIds);
+    const gaps = coverage ?? (await countGaps(deps.db, target));
+    const ending = await endingOf(deps, run, target, gaps);
+    await settle(deps, run, ending.status, { reason: ending.reason, gaps, coverage });
   });
   return 'settled';
 }
@@ -117,7 +120,7 @@ async function endingOf(
   deps: PlanDeps,
   run: RunHead,
   target: CheckedTarget,
-  coverage: StoredCoverage,
+  coverage: Gaps,
 ): Promise<{ status: 'succeeded' | 'incomplete'; reason: string | null }> {
   const { tenants, short, remaining } = await readTenantEnds(deps.db, run.runId, TENANTS_NAMED_MAX);
   const left = coverage.missing + coverage.quarantined;
@@ -145,7 +148,7 @@ async function endingOf(
 async function countQuarantinedElsewhere(
   { db }: PlanDeps,
   target: CheckedTarget,
-  coverage: StoredCoverage,
+  coverage: Gaps,
   runId: string,
 ): Promise<number> {
   if (coverage.quarantined === 0) return 0;
@@ -164,13 +167,13 @@ export async function settleStopped(deps: PlanDeps, run: RunHead): Promise<boole
     deps.log.info({ runId: run.runId }, 'run_paused');
     return true;
   }
-  await settle(deps, run, 'cancelled', { reason: null, coverage: await coverageIfAny(deps, run) });
+  await settle(deps, run, 'cancelled', { reason: null, ...(await coverageIfAny(deps, run)) });
   return true;
 }
 
 /** Fails a run as a whole: our request, or the target, is wrong, and no row would succeed. */
 export async function failRun(deps: PlanDeps, run: RunHead, reason: string): Promise<void> {
-  await settle(deps, run, 'failed', { reason, coverage: await coverageIfAny(deps, run) });
+  await settle(deps, run, 'failed', { reason, ...(await coverageIfAny(deps, run)) });
 }
 
 /**
@@ -194,13 +197,17 @@ export async function orFail<Outcome>(
 }
 
 /** Null when the rows cannot be counted, whyever: a run must be able to stop all the same. */
-async function coverageIfAny(deps: PlanDeps, run: RunHead): Promise<StoredCoverage | null> {
+async function coverageIfAny(
+  deps: PlanDeps,
+  run: RunHead,
+): Promise<{ gaps: Gaps | null; coverage: StoredCoverage | null }> {
   const state = await deps.inspect(run.target);
-  if (state?.kind !== 'ready') return null;
-  return countCoverage(deps.db, state.target, run.tenantIds).catch((error: unknown) => {
+  if (state?.kind !== 'ready') return { gaps: null, coverage: null };
+  const coverage = await countCoverage(deps.db, state.target, run.tenantIds).catch((error: unknown) => {
     if (databaseRefusal(error) === undefined) throw error;
     return null;
   });
+  return { gaps: coverage, coverage };
 }
 
 /** Why a tenant is left whose job ended without settling its part. */
@@ -214,9 +221,11 @@ async function settle(
   deps: PlanDeps,
   run: RunHead,
   status: SettledStatus,
-  { reason, coverage }: { reason: string | null; coverage: StoredCoverage | null },
+  { reason, gaps, coverage }: { reason: string | null; gaps: Gaps | null; coverage: StoredCoverage | null },
 ): Promise<void> {
-  const remaining = coverage === null ? null : coverage.missing + coverage.quarantined;
+  const remaining = gaps === null ? null : gaps.missing + gaps.quarantined;
+  // A watch ends its run every few seconds while rows arrive. What it found and filled is told as one event of the gap.
+  const isQuiet = run.origin === 'watch' && (status === 'succeeded' || status === 'incomplete');
   const settled = await deps.db.transaction(async (tx) => {
     const first = await settleRun(tx as unknown as Db, run.runId, status, {
       generation: run.generation,
@@ -232,6 +241,7 @@ async function settle(
         isWhole ? status : 'incomplete',
         isWhole ? reason : JOB_FAILED,
       );
+      if (isQuiet) return first;
       const event = { actor: 'infill', action: `run.${status}`, runId: run.runId, subject: run.target };
       await recordAudit(tx as unknown as Db, {
         ...event,

@@ -31,10 +31,11 @@ export const RUN_TRANSITIONS = {
   // cancelling -> cancelled: the batches in hand have ended.
   cancelling: ['cancelled'],
 
-  // succeeded is the end: a retry would find nothing to do.
-  succeeded: [],
+  // succeeded -> running: the watch goes on with the run that it started. A retry would find nothing to do.
+  succeeded: ['running'],
 
   // incomplete, cancelled, failed -> running: the operator retries: what is still missing is planned again.
+  // incomplete -> running, too: the watch goes on with its run.
   incomplete: ['running'],
   cancelled: ['running'],
   failed: ['running'],

@@ -30,6 +30,14 @@ export type Target = {
   readonly request?: Readonly<Record<string, unknown>> | undefined;
   /** Put before each text that is sent. */
   readonly prefix?: string | undefined;
+  /** How often a worker looks for a missing row, and whether it fills what it finds. Absent: not at all. */
+  readonly watch?: Watch | undefined;
+};
+
+export type Watch = {
+  readonly everySeconds: number;
+  /** False: a gap is only reported. */
+  readonly fill: boolean;
 };
 
 export type SendDimensions = 'auto' | 'always' | 'never';
@@ -58,6 +66,9 @@ const RequestFields = z
   .refine((fields) => !Object.keys(fields).some((name) => RESERVED_REQUEST_FIELDS.includes(name)), {
     error: `expected fields other than ${RESERVED_REQUEST_FIELDS.join(', ')}: Infill sets those itself`,
   });
+
+/** A day: who wants less than that has no use for a watch. */
+const WATCH_SECONDS_MAX = 86_400;
 
 const Column = z.string().min(1).max(63);
 
@@ -99,6 +110,20 @@ export const TargetEntry = z.strictObject({
     .describe(
       'Put before each text that is sent, for example "search_document: ". Part of the identity of the model.',
     ),
+  watch: z
+    .strictObject({
+      everySeconds: z
+        .int()
+        .min(1)
+        .max(WATCH_SECONDS_MAX)
+        .describe('Seconds from one look for a missing row to the next.'),
+      fill: z
+        .boolean()
+        .default(true)
+        .describe('Whether a run is started for what is found. false: it is only reported.'),
+    })
+    .optional()
+    .describe('Lets a worker look for missing rows by itself. Leave it out to start every run by hand.'),
 });
 
 export const TargetsFile = z.strictObject({

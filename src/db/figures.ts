@@ -31,3 +31,11 @@ export async function countCredentials(db: Db): Promise<Figure[]> {
     SELECT status, count(*)::int AS "value" FROM infill.tenant_credentials GROUP BY 1`);
   return rows.map(({ value, ...labels }) => ({ labels, value }));
 }
+
+/** Seconds since the watch found the gap that a target has, by target. 0: it has none. */
+export async function readGapAges(db: Db): Promise<Figure[]> {
+  const rows = await db.execute<{ target: string; value: number }>(sql`
+    SELECT target, coalesce(extract(epoch FROM now() - gap_since), 0)::float8 AS "value"
+      FROM infill.watches WHERE checked_at IS NOT NULL`);
+  return rows.map(({ value, ...labels }) => ({ labels, value }));
+}

@@ -96,19 +96,6 @@ export async function readUnsettledRun(db: Db, target: string): Promise<RunRecor
   return (await selectRuns(db, sql`r.target = ${target} AND ${isUnsettled}`, 1))[0];
 }
 
-/**
- * Locks the run of a target that has not begun yet and is for all of its rows, if there is one: whatever was committed before is
- * still to be found by its plan. Returns its id.
- */
-export async function lockUnbegunRun(db: Db, target: string): Promise<string | undefined> {
-  const rows = await db.execute<{ runId: string }>(sql`
-    SELECT run_id AS "runId" FROM infill.runs
-     WHERE target = ${target} AND status = 'queued' AND NOT dry_run AND tenant_ids IS NULL AND row_limit IS NULL
-       AND max_tokens IS NULL AND max_cost_usd IS NULL
-       FOR UPDATE`);
-  return rows[0]?.runId;
-}
-
 export async function listUnsettledRuns(db: Db): Promise<RunRecord[]> {
   return selectRuns(db, isUnsettled, 1_000);
 }
@@ -223,12 +210,14 @@ export async function settleRun(
 export async function recordPlan(
   db: Db,
   { runId, generation }: { runId: string; generation: number },
-  plan: { planned: number; coverage: StoredCoverage },
+  plan: { planned: number; missing: number; coverage: StoredCoverage | null },
 ): Promise<void> {
+  const coverage = plan.coverage === null ? null : JSON.stringify(plan.coverage);
   await db.execute(sql`
     UPDATE infill.runs
-       SET planned = coalesce(planned, ${plan.planned}), remaining = ${plan.coverage.missing},
-           coverage_before = coalesce(coverage_before, ${JSON.stringify(plan.coverage)}::jsonb)
+       SET planned = coalesce(planned, ${plan.planned} + CASE WHEN origin = 'watch' THEN (
+               SELECT coalesce(sum(embedded + gone), 0) FROM infill.run_tenants p WHERE p.run_id = ${runId}) ELSE 0 END), remaining = ${plan.missing},
+           coverage_before = coalesce(coverage_before, ${coverage}::jsonb)
      WHERE run_id = ${runId} AND generation = ${generation} AND status = 'running'`);
 }
 

@@ -84,6 +84,8 @@ export const runs = infill.table(
       .on(t.target)
       .where(sql`status NOT IN (${literals(SETTLED_STATUSES)})`),
     uniqueIndex('runs_idempotency_key').on(t.idempotencyKey),
+    // The watch looks for its own newest run at every fill.
+    index('runs_watch').on(t.target, t.createdAt.desc()).where(sql`origin = 'watch'`),
     index('runs_newest').on(t.createdAt.desc(), t.runId.desc()),
     check('runs_status', sql`status IN (${literals(RUN_STATUSES)})`),
     check('runs_settled_at', sql`(settled_at IS NOT NULL) = (status IN (${literals(SETTLED_STATUSES)}))`),

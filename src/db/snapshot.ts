@@ -21,3 +21,15 @@ export function inSnapshot<Result>(
     { isolationLevel: 'repeatable read', accessMode: 'read only' },
   );
 }
+
+/** Does `work` in a transaction in which no statement may take longer than `statementMs`. */
+export async function withStatementTimeout<Result>(
+  db: Db,
+  statementMs: number,
+  work: (tx: Db) => Promise<Result>,
+): Promise<Result> {
+  return db.transaction(async (tx) => {
+    await tx.execute(sql`SELECT set_config('statement_timeout', ${String(statementMs)}, true)`);
+    return work(tx as unknown as Db);
+  });
+}

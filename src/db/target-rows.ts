@@ -202,6 +202,27 @@ export async function countCoverage(
   return rows[0] ?? { missing: 0, quarantined: 0, unembeddable: 0, embedded: 0 };
 }
 
+/** Rows without an embedding: what another run could still fill, and what is quarantined. */
+export type Gaps = { readonly missing: number; readonly quarantined: number };
+
+/** Counts the gaps of a target alone. With the partial index it reads no other row. */
+export async function countGaps(db: Db, target: CheckedTarget): Promise<Gaps> {
+  const rows = await db.execute<Gaps>(sql`
+    SELECT count(*) FILTER (WHERE NOT quarantined)::float8 AS "missing",
+           count(*) FILTER (WHERE quarantined)::float8 AS "quarantined"
+      FROM (SELECT ${isQuarantined(target)} AS quarantined FROM ${tableOf(target)} WHERE ${isMissing(target)}) gaps`);
+  return rows[0] ?? { missing: 0, quarantined: 0 };
+}
+
+/** Whether there is a row that a run can work on: with the partial index, the first row of it that is one. */
+export async function hasWork(db: Db, target: CheckedTarget): Promise<boolean> {
+  const hasTenant = target.tenant === null ? sql`true` : sql`t.${sql.identifier(target.tenant)} IS NOT NULL`;
+  const rows = await db.execute(
+    sql`SELECT 1 FROM ${tableOf(target)} WHERE ${isWork(target)} AND ${hasTenant} LIMIT 1`,
+  );
+  return rows.length > 0;
+}
+
 /** A tenant's rows without an embedding: what another run could still fill, and what is quarantined. */
 export async function countTenantGaps(
   db: Db,

@@ -1,7 +1,26 @@
 /** The tables of the schema `infill` that keep targets complete over time: what asks for runs by itself. */
 import { sql } from 'drizzle-orm';
-import { boolean, index, text, uuid } from 'drizzle-orm/pg-core';
+import { boolean, index, integer, text, uuid } from 'drizzle-orm/pg-core';
 import { infill, moment } from './schema.ts';
+
+/** What the watch of a target knows: one row for each target that is watched. */
+export const watches = infill.table('watches', {
+  target: text('target').primaryKey(),
+  /** When to look next. Ticks that were missed are one tick. */
+  nextAt: moment('next_at').notNull().defaultNow(),
+  /** When it looked last, and when it found a missing row last. */
+  checkedAt: moment('checked_at'),
+  foundAt: moment('found_at'),
+  /** Since when there has been a gap, as far as the watch has seen; null while there is none. */
+  gapSince: moment('gap_since'),
+  /** The run that it started and has not looked at since. */
+  runId: uuid('run_id'),
+  /** Runs in a row of which some tenant, or all, got nothing. */
+  fruitless: integer('fruitless').notNull().default(0),
+  /** Tenants that got nothing, and are left out until `retryAt`. */
+  stuckTenants: text('stuck_tenants').array().notNull().default(sql`'{}'::text[]`),
+  retryAt: moment('retry_at'),
+});
 
 /** Runs that somebody asked for in SQL, by `infill.request_backfill`: one row for each call that was committed. */
 export const runRequests = infill.table(

@@ -1,6 +1,12 @@
 import { Gauge, type Registry } from 'prom-client';
 import type { Db } from '../db/client.ts';
-import { countCredentials, countUnsettledRuns, type Figure, readLastCounts } from '../db/figures.ts';
+import {
+  countCredentials,
+  countUnsettledRuns,
+  type Figure,
+  readGapAges,
+  readLastCounts,
+} from '../db/figures.ts';
 
 /**
  * Adds what a monitor asks about all runs and keys, read from Postgres at each scrape. Once a registry.
@@ -26,6 +32,12 @@ export function observeBacklog(registry: Registry, db: Db): void {
       'When a run of the target last counted its missing rows.',
       ['target'],
       async () => (await readLastCounts(db)).countedAt,
+    ],
+    [
+      'infill_gap_age_seconds',
+      'Time since the watch found the gap that a target has. 0: it has none.',
+      ['target'],
+      () => readGapAges(db),
     ],
     [
       'infill_tenant_keys',

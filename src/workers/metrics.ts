@@ -5,6 +5,8 @@ export type WorkerMetrics = {
   readonly batches: Counter<'outcome'>;
   /** Runs that the sweep found without a live job. */
   readonly healed: Counter;
+  /** Looks of the watch, by what became of them. */
+  readonly looks: Counter<'target' | 'outcome'>;
 };
 
 export function createWorkerMetrics(registry: Registry): WorkerMetrics {
@@ -19,6 +21,12 @@ export function createWorkerMetrics(registry: Registry): WorkerMetrics {
     healed: new Counter({
       name: 'infill_runs_healed_total',
       help: 'Runs that had no live job and were planned again.',
+      registers,
+    }),
+    looks: new Counter({
+      name: 'infill_watch_looks_total',
+      help: 'Looks of the watch for a missing row, by target and by what became of them.',
+      labelNames: ['target', 'outcome'],
       registers,
     }),
   };
