@@ -12,6 +12,7 @@ import { backfillRoutes } from './http/backfills.ts';
 import { observeBacklog } from './http/backlog-metrics.ts';
 import { controlRoutes } from './http/controls.ts';
 import { credentialRoutes } from './http/credentials.ts';
+import { doctorRoutes, type RedisFacts } from './http/doctor.ts';
 import { endedInRedis } from './http/ended-sessions.ts';
 import type { TargetRoutesDeps } from './http/estimate.ts';
 import { createRegistry } from './http/metrics.ts';
@@ -23,9 +24,10 @@ import { buildServer } from './http/server.ts';
 import { isRunId, runShape, tenantShape } from './http/shapes.ts';
 import { switchRoutes } from './http/switches.ts';
 import { targetRoutes } from './http/targets.ts';
-import { createLog } from './log.ts';
+import { createLog, type Log } from './log.ts';
 import { createOpenAiEmbedder, trialRequest } from './openai/embedder.ts';
 import { createPacer } from './pacing/pacer.ts';
+import { countSlots } from './pacing/worker-slots.ts';
 import { closeQueues, openQueues } from './queue/enqueue.ts';
 import { openRedis } from './queue/redis.ts';
 import { RedisOwnedByOther } from './queue/redis-owner.ts';
@@ -48,27 +50,8 @@ async function main(): Promise<void> {
   const opened: Closeable[] = [];
   onSignals({ stopping, opened, graceMs: config.shutdownGraceMs, log });
 
-  const database = openDatabase(config.database.url, {
-    connectionsMax: CONNECTIONS_MAX,
-    applicationName: 'infill-api',
-    pooling: findPooling(config.database.url, config.database.pooler),
-  });
-  opened.push({ name: 'postgres', close: () => database.close() });
-
-  // Nobody may wait for a Redis that is away: a command fails at once, or when its time is over, and the caller gets a 503.
-  const connection = openRedis(config.redis, {
-    commandMsMax: REDIS_COMMAND_MS_MAX,
-    onError: (error) => log.warn({ err: error }, 'redis_error'),
-  });
+  const { database, pooling, connection, queues, embedder } = openServices(config, log, opened);
   const { redis } = connection;
-  opened.push({ name: 'redis', close: async () => redis.disconnect() });
-
-  const queues = openQueues(redis, config.redis.keyPrefix);
-  opened.push({ name: 'queues', close: () => closeQueues(queues) });
-
-  const embedder = createOpenAiEmbedder({ connectionsMax: 4, timeoutMs: KEY_TRIAL_TIMEOUT_MS });
-  opened.push({ name: 'embedder', close: () => embedder.close() });
-
   const { db } = database;
   const checkRedis = createRedisCheck(connection, { db, keyPrefix: config.redis.keyPrefix });
   // A Redis that is away is no reason not to start; one that is another database's is.
@@ -101,6 +84,12 @@ async function main(): Promise<void> {
       quarantineRoutes(routesDeps),
       switchRoutes(routesDeps),
       targetRoutes({ ...routesDeps, ...limitsDeps(config, redis) }),
+      doctorRoutes({
+        ...routesDeps,
+        pooling,
+        keys: config.keys,
+        redis: redisFacts(redis, config.redis.keyPrefix, checkRedis),
+      }),
     ],
     readRun: (runId) => readRunView(db, runId),
   });
@@ -113,6 +102,43 @@ async function main(): Promise<void> {
       throw new ConfigError(['TARGETS_FILE names no target, so that no model can be tried']);
     await embedder.embed(credential, trialRequest(firstTarget), stopping.signal);
   }
+}
+
+function openServices(config: Config, log: Log, opened: Closeable[]) {
+  const pooling = findPooling(config.database.url, config.database.pooler);
+  const database = openDatabase(config.database.url, {
+    connectionsMax: CONNECTIONS_MAX,
+    applicationName: 'infill-api',
+    pooling,
+  });
+  opened.push({ name: 'postgres', close: () => database.close() });
+
+  // Nobody may wait for a Redis that is away: a command fails at once, or when its time is over, and the caller gets a 503.
+  const connection = openRedis(config.redis, {
+    commandMsMax: REDIS_COMMAND_MS_MAX,
+    onError: (error) => log.warn({ err: error }, 'redis_error'),
+  });
+  opened.push({ name: 'redis', close: async () => connection.redis.disconnect() });
+
+  const queues = openQueues(connection.redis, config.redis.keyPrefix);
+  opened.push({ name: 'queues', close: () => closeQueues(queues) });
+
+  const embedder = createOpenAiEmbedder({ connectionsMax: 4, timeoutMs: KEY_TRIAL_TIMEOUT_MS });
+  opened.push({ name: 'embedder', close: () => embedder.close() });
+  return { database, pooling, connection, queues, embedder };
+}
+
+function redisFacts(redis: Redis, keyPrefix: string, check: () => Promise<void>): RedisFacts {
+  return {
+    check,
+    keyPrefix,
+    memory: () => redis.info('memory'),
+    now: async () => {
+      const [seconds, micros] = await redis.time();
+      return Number(seconds) * 1_000 + Number(micros) / 1_000;
+    },
+    slots: () => countSlots(redis, keyPrefix),
+  };
 }
 
 /** What the time of an estimate is reckoned by. */

@@ -150,3 +150,11 @@ export async function recordKeyAsked(
   await db.execute(sql`
     UPDATE infill.tenant_credentials SET checked_at = now() WHERE tenant_id = ${tenantId} AND status = ${status}`);
 }
+
+/** Stored keys that are known not to work, by what is known of them. */
+export async function countDeadKeys(db: Db): Promise<{ status: string; tenants: number }[]> {
+  const rows = await db.execute<{ status: string; tenants: number }>(sql`
+    SELECT status, count(*)::int AS tenants FROM infill.tenant_credentials
+     WHERE status IN ('invalid', 'quota_exhausted', 'model_unavailable') GROUP BY status ORDER BY status`);
+  return [...rows];
+}

@@ -83,6 +83,7 @@ describe('names', () => {
     const { toFillIn, shown } = readEnvExample();
     // Refused, ignored, of the tests, or Node's own.
     const others = [
+      'INFILL_URL',
       'NODE_OPTIONS',
       'OPENAI_CUSTOM_HEADERS',
       'OPENAI_ORG_ID',

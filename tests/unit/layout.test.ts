@@ -16,13 +16,14 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   backfill: ['core', 'db', 'queue', 'pacing', 'credentials', 'openai'],
   http: ['core', 'db', 'queue', 'credentials', 'backfill', 'log'],
   workers: ['core', 'db', 'queue', 'credentials', 'backfill', 'pacing'],
+  cli: [],
   config: ['core', 'environment'],
   environment: ['core'],
   log: [],
   shutdown: ['log'],
   start: [],
 };
-const ENTRIES = ['api', 'api-main', 'worker', 'worker-main', 'migrate'];
+const ENTRIES = ['api', 'api-main', 'infill', 'worker', 'worker-main', 'migrate'];
 
 /** Where a package may be imported; elsewhere only its types. Packages that are not listed may be used by anybody but `core`. */
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {
