@@ -7,7 +7,7 @@
 export function normalBaseUrl(text: string): string {
   const written = URL.canParse(text) ? new URL(text).href : text;
   const [, path = '', query = ''] = /^([^?#]*)(.*)$/s.exec(written) ?? [];
-  return path.replace(/\/+$/, '') + query;
+  return path.replace(/(?<!\/)\/+$/, '') + query;
 }
 
 /** The address of an endpoint below a base URL; the query of the base URL comes after its path. */

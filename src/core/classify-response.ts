@@ -154,7 +154,7 @@ function readBadRequest(refusal: Refusal): FailureCode {
   ) {
     return 'request_invalid';
   }
-  if (/\bmodel\b.*\b(not found|not exist|not supported)\b/i.test(message)) return 'model_unavailable';
+  if (/\bmodel\b.{0,200}\b(not found|not exist|not supported)\b/i.test(message)) return 'model_unavailable';
 
   const about = /\binput(s|\[\d+\]|\.\w+)?\b|\bempty string\b|content (policy|filter)/i;
   if (about.test(message) || TOO_LONG.test(message)) return 'input_rejected';
@@ -162,7 +162,7 @@ function readBadRequest(refusal: Refusal): FailureCode {
   return status === 422 ? 'input_rejected' : 'request_invalid';
 }
 
-const TOO_LONG = /context[ _](length|size)|n_ctx|too long|too many tokens|maximum.*\btokens\b/i;
+const TOO_LONG = /context[ _](length|size)|n_ctx|too long|too many tokens|maximum.{0,200}\btokens\b/i;
 
 /** Whether a refusal gives the length of an input as its reason, and so is not about the request whatever it holds. */
 export function saysTooLong({ code, message }: Pick<Refusal, 'code' | 'message'>): boolean {

@@ -6,7 +6,7 @@ const COUNTED =
 const NUMBER_AFTER =
   /(?:at most|max(?:imum)?|limit(?:ed)?|larger than|bigger than|more than|greater than|exceed(?:s|ed|ing)?|up to|only|less than or equal to|≤|<=|> )\D{0,40}?(\d+)(?!\d)(\s*\w*)/gi;
 const NUMBER_BEFORE =
-  /(?<!\d)(\d+)(\s*\S*)\s(?:is |are |as )?(?:the )?(?:allowed|permitted|max(?:imum)?|limit)\b/gi;
+  /(?<!\d)(\d{1,12})(?!\d)(\s{0,5}\S{0,40})\s(?:is |are |as )?(?:the )?(?:allowed|permitted|max(?:imum)?|limit)\b/gi;
 const ONE_ALONE =
   /\b(?:only|just) (?:one|a single|1) (?:input|text|string|item|document)\b|\b(?:one|a single) (?:input|text|string) (?:at a time|per request|is supported)|\bsingle (?:input|text|string) only\b|\bdoes not support (?:batch|multiple|array)/i;
 /** What the number counts is no input. */

@@ -52,7 +52,7 @@ const MESSAGE_WAIT = new RegExp(String.raw`\b(?:again|retry)\s+(?:in|after)\s+((
 
 function sumOfParts(duration: string): number {
   let totalMs = 0;
-  for (const [, amount, unit] of duration.matchAll(/(\d+(?:\.\d+)?)\s?([a-z]+)/gi)) {
+  for (const [, amount, unit] of duration.matchAll(/(?<!\d)(\d{1,15}(?:\.\d{1,15})?)\s?([a-z]+)/gi)) {
     totalMs += Number(amount) * unitMs(unit?.toLowerCase() ?? '');
   }
   return totalMs;

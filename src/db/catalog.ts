@@ -127,7 +127,7 @@ function checkRights(columns: ReadonlyMap<string, CatalogColumn>, target: Target
 
 /** `character varying(40)` and `character varying` are one type to us. */
 function baseType(type: string): string {
-  return type.replace(/\(.*\)$/, '');
+  return type.replace(/\([^(]*\)$/, '');
 }
 
 async function readColumns(db: Db, target: Target): Promise<Map<string, CatalogColumn>> {

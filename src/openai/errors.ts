@@ -70,7 +70,7 @@ function fromStatus(error: APIError, status: number, sent: Sent, nowMs: number):
   // The SDK puts its own words around what is no JSON: "502 <html>…".
   const words: Words = error.error
     ? wordsOf(saidIn(error.error))
-    : { message: error.message.replace(/^\d{3} /, '') };
+    : { message: cutWords(error.message.replace(/^\d{3} /, '')) };
   const details = detailsOf(status, words, sent, error.headers, nowMs);
   const code = classifyResponse({ status, ...words, messageWithoutInputs: details.providerMessage });
   if (code === undefined) {
@@ -105,8 +105,7 @@ type Words = {
  * the reason.
  */
 function wordsOf(said: unknown): Words {
-  if (typeof said === 'string') return { message: said };
-  if (typeof said !== 'object' || said === null) return { message: String(said) };
+  if (typeof said !== 'object' || said === null) return { message: cutWords(String(said)) };
   const fields: Readonly<Record<string, unknown>> = { ...said };
   const { code, type, param, message, detail, error } = fields;
   const reason = [message, detail, error].find((words) => typeof words === 'string' && words !== '');
@@ -114,7 +113,7 @@ function wordsOf(said: unknown): Words {
     code: wordOf(code),
     type: wordOf(type),
     param: wordOf(param),
-    message: typeof reason === 'string' ? reason : JSON.stringify(said),
+    message: cutWords(typeof reason === 'string' ? reason : JSON.stringify(said)),
   };
 }
 
@@ -125,7 +124,16 @@ function saidIn(body: unknown): unknown {
 }
 
 function wordOf(value: unknown): string | undefined {
-  return typeof value === 'string' || typeof value === 'number' ? String(value) : undefined;
+  return typeof value === 'string' || typeof value === 'number'
+    ? String(value).slice(0, WORDS_LENGTH_MAX)
+    : undefined;
+}
+
+/** More of a provider's words than this is not looked at: a tenant's own endpoint may write any amount of them. */
+const WORDS_LENGTH_MAX = 2_000;
+
+function cutWords(words: string): string {
+  return words.slice(0, WORDS_LENGTH_MAX);
 }
 
 function detailsOf(

@@ -10,7 +10,8 @@ const MESSAGE_LENGTH_MAX = 2_000;
  *
  * Some servers quote the input that they refuse. Whatever the message shares with one of the texts, for sixteen
  * characters or more, becomes `[text]`; so does a shorter text as a whole, and anything of four characters or more that stands
- * in quotation marks and in a text. Texts are found as they are and as JSON writes them. The key becomes `[key]`.
+ * in quotation marks and in a text. Texts are found in upper and lower case, and as JSON, URLs and HTML write them. The key
+ * becomes `[key]`.
  * Costs about 60 ms for a full request, which errors are rare enough for.
  */
 export function withoutSecrets(
@@ -29,21 +30,67 @@ export function withoutSecrets(
 }
 
 function withoutTexts(message: string, texts: readonly string[]): string {
-  const short = texts.filter((text) => text.length >= TEXT_LENGTH_MIN && text.length < RUN_LENGTH);
-  const withoutRuns = maskRuns(message, texts);
-  const withoutShort = short.reduce((masked, text) => masked.replaceAll(text, '[text]'), withoutRuns);
-  return maskQuotations(withoutShort, texts);
+  const foldedTexts = texts.map(folded);
+  const short = foldedTexts.filter((text) => text.length >= TEXT_LENGTH_MIN && text.length < RUN_LENGTH);
+  const withoutRuns = maskRuns(message, foldedTexts);
+  const withoutShort = short.reduce(maskShort, withoutRuns);
+  return maskQuotations(withoutShort, foldedTexts);
+}
+
+/** In lower case, character by character, so that every place stays where it is. */
+function folded(text: string): string {
+  const lower = text.toLowerCase();
+  if (lower.length === text.length) return lower;
+  return Array.from(text, (character) => {
+    const one = character.toLowerCase();
+    return one.length === character.length ? one : character;
+  }).join('');
+}
+
+function maskShort(message: string, text: string): string {
+  const low = folded(message);
+  let masked = '';
+  let from = 0;
+  for (let at = low.indexOf(text); at !== -1; at = low.indexOf(text, from)) {
+    masked += `${message.slice(from, at)}[text]`;
+    from = at + text.length;
+  }
+  return masked + message.slice(from);
 }
 
 const ESCAPES: Readonly<Record<string, string>> = { b: '\b', f: '\f', n: '\n', r: '\r', t: '\t' };
+const ENTITIES: Readonly<Record<string, string>> = {
+  amp: '&',
+  lt: '<',
+  gt: '>',
+  quot: '"',
+  apos: "'",
+  nbsp: ' ',
+};
 
-/** Undoes the escapes of JSON, whichever characters a server writes so. */
+/** Undoes the escapes of JSON, of URLs and of HTML, whichever characters a server writes so. */
 function withoutEscapes(message: string): string {
-  return message.replaceAll(
-    /\\(?:u([\da-f]{4})|(["'\\/bfnrt]))/gi,
-    (_escape, unit: string | undefined, letter = '') =>
-      unit === undefined ? (ESCAPES[letter] ?? letter) : String.fromCharCode(Number.parseInt(unit, 16)),
-  );
+  return message
+    .replaceAll(
+      /\\(?:u([\da-f]{4})|x([\da-f]{2})|(["'\\/bfnrt]))/gi,
+      (_escape, unit: string | undefined, byte: string | undefined, letter = '') => {
+        const code = unit ?? byte;
+        return code === undefined
+          ? (ESCAPES[letter] ?? letter)
+          : String.fromCharCode(Number.parseInt(code, 16));
+      },
+    )
+    .replaceAll(/(?:%[\da-f]{2})+/gi, (bytes) =>
+      Buffer.from(bytes.replaceAll('%', ''), 'hex').toString('utf8'),
+    )
+    .replaceAll(
+      /&(?:#(\d{1,7})|#x([\da-f]{1,6})|(amp|lt|gt|quot|apos|nbsp));/gi,
+      (entity, decimal, hex, name) => {
+        const code = decimal === undefined ? Number.parseInt(hex ?? '', 16) : Number(decimal);
+        if (name !== undefined) return ENTITIES[name.toLowerCase()] ?? entity;
+        return code <= 0x10_ff_ff ? String.fromCodePoint(code) : entity;
+      },
+    );
 }
 
 /** What closes a quotation, by what opens it. */
@@ -58,8 +105,15 @@ const CLOSING: Readonly<Record<string, string>> = {
 /** A longer quotation has been found as a run. This leaves room for an ellipsis. */
 const QUOTATION_LENGTH_MAX = RUN_LENGTH + 8;
 
-function maskQuotations(message: string, texts: readonly string[]): string {
+/**
+ * Quotations that are looked up in all texts in vain; a server that quotes more than so many other things has all further
+ * ones masked. Each may cost a millisecond, and a message has room for a thousand.
+ */
+const LOOK_UPS_MAX = 50;
+
+function maskQuotations(message: string, foldedTexts: readonly string[]): string {
   let masked = '';
+  let lookUpsLeft = LOOK_UPS_MAX;
   for (let at = 0; at < message.length; at++) {
     const mark = message.charAt(at);
     const closing = CLOSING[mark];
@@ -68,7 +122,12 @@ function maskQuotations(message: string, texts: readonly string[]): string {
     if (closing === undefined || /[\p{L}\p{N}]/u.test(message.charAt(at - 1))) continue;
     const rest = message.slice(at + 1, at + 1 + QUOTATION_LENGTH_MAX + closing.length);
     for (let end = rest.indexOf(closing); end !== -1; end = rest.indexOf(closing, end + 1)) {
-      if (!isOfText(rest.slice(0, end), texts)) continue;
+      const quotation = folded(withoutEllipsis(rest.slice(0, end)));
+      if (quotation.length < TEXT_LENGTH_MIN) continue;
+      if (lookUpsLeft > 0 && !foldedTexts.some((text) => text.includes(quotation))) {
+        lookUpsLeft -= 1;
+        continue;
+      }
       masked += `[text]${closing}`;
       at += 1 + end;
       break;
@@ -77,24 +136,24 @@ function maskQuotations(message: string, texts: readonly string[]): string {
   return masked;
 }
 
-function isOfText(quotation: string, texts: readonly string[]): boolean {
-  // Servers cut what they quote, and put an ellipsis or half an escape in place of the rest.
-  const quoted = quotation.replace(/(\.{2,}|…)$/u, '').replace(/\\(u[\da-f]{0,3})?$/i, '');
-  return quoted.length >= TEXT_LENGTH_MIN && texts.some((text) => text.includes(quoted));
+/** Servers cut what they quote, and put an ellipsis or half an escape in place of the rest. */
+function withoutEllipsis(quotation: string): string {
+  return quotation.replace(/((?<!\.)\.{2,}|…)$/u, '').replace(/\\(u[\da-f]{0,3})?$/i, '');
 }
 
 /** Looks up each window of each text among the windows of the message, as the message is the shorter of the two. */
-function maskRuns(message: string, texts: readonly string[]): string {
+function maskRuns(message: string, foldedTexts: readonly string[]): string {
   const startsByWindow = new Map<string, number[]>();
+  const low = folded(message);
   for (let start = 0; start + RUN_LENGTH <= message.length; start++) {
-    const window = message.slice(start, start + RUN_LENGTH);
+    const window = low.slice(start, start + RUN_LENGTH);
     const starts = startsByWindow.get(window);
     if (starts === undefined) startsByWindow.set(window, [start]);
     else starts.push(start);
   }
 
   const quoted = new Set<number>();
-  for (const text of texts) {
+  for (const text of foldedTexts) {
     if (startsByWindow.size > 0) markQuoted(text, startsByWindow, quoted);
   }
   if (quoted.size === 0) return message;
