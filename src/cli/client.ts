@@ -22,7 +22,7 @@ const PAGE = 500;
 
 /** @throws {CommandError} when `INFILL_URL` or the secret is missing or cannot be used. */
 export function createClient({ env }: Pick<Io, 'env'>): Client {
-  const url = (env['INFILL_URL'] || URL_DEFAULT).replace(/\/+$/, '');
+  const url = (env['INFILL_URL'] || URL_DEFAULT).replace(/(?<!\/)\/+$/, '');
   if (!/^https?:\/\/./.test(url) || !URL.canParse(url)) {
     throw new CommandError(
       `INFILL_URL is no address of the API: expected something like ${URL_DEFAULT}.`,

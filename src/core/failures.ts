@@ -158,6 +158,17 @@ export class EmbedError extends Error {
   }
 }
 
+/** A provider's answer of a status that nobody planned for. In a run it is a bug and looks like one. Holds none of its words. */
+export class UnplannedStatus extends Error {
+  override readonly name = 'UnplannedStatus';
+  readonly status: number;
+
+  constructor(status: number) {
+    super(`The provider answered with status ${status}, which core/classify-response.ts does not name.`);
+    this.status = status;
+  }
+}
+
 /** The code under which a row is quarantined that was refused, or fails, alone: too large a request of one input is too long an input. */
 export function quarantineCode(refusal: FailureCode): FailureCode {
   if (refusal === 'request_too_large') return 'input_too_long';

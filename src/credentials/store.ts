@@ -1,5 +1,5 @@
 import type { Credential, StatedLimit } from '../core/credential.ts';
-import { EmbedError } from '../core/failures.ts';
+import { EmbedError, UnplannedStatus } from '../core/failures.ts';
 import type { HeaderFields } from '../core/request-headers.ts';
 import { recordAudit } from '../db/audit.ts';
 import type { Db } from '../db/client.ts';
@@ -41,11 +41,16 @@ export async function checkKey(
     await tryKey(credential);
     return { status: 'valid', reason: null };
   } catch (error) {
+    if (error instanceof UnplannedStatus) return { status: 'invalid', reason: unplannedReason(error) };
     if (!(error instanceof EmbedError)) throw error;
     // In another form, which its server may take: each refusal rules one out, so this comes to an end.
     if (error.again && attemptsLeft > 0) return checkKey(tryKey, credential, attemptsLeft - 1);
     return statusAfter(error) ?? { status: 'unchecked', reason: error.message };
   }
+}
+
+function unplannedReason({ status }: UnplannedStatus): string {
+  return `the base URL answered with status ${status}, which no embeddings endpoint does`;
 }
 
 /**

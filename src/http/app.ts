@@ -37,6 +37,8 @@ export type AppDeps = {
   readonly checks: readonly ReadinessCheck[];
   /** As Fastify's option: whose `X-Forwarded-*` headers to believe. Nobody's when absent. */
   readonly trustProxy?: boolean | string;
+  /** How long a request may take to arrive, head and body together. 15 s when absent. */
+  readonly receiveTimeoutMs?: number;
   /**
    * Why a request whose path cannot be read may not even learn that. Such a request reaches no scope and none of its hooks.
    */
@@ -47,13 +49,25 @@ export type AppDeps = {
  * Makes a server without routes, whose every error is a problem: also unknown routes, wrong methods and requests that
  * are not HTTP.
  */
-export function createApp({ log, checks, trustProxy = false, refuseUnreadable }: AppDeps): FastifyInstance {
+export function createApp({
+  log,
+  checks,
+  trustProxy = false,
+  refuseUnreadable,
+  receiveTimeoutMs = RECEIVE_TIMEOUT_MS,
+}: AppDeps): FastifyInstance {
   const app = fastify({
     loggerInstance: log as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
     genReqId: (request) => requestIdOf(request.headers['x-request-id']),
     bodyLimit: BODY_BYTES_MAX,
-    requestTimeout: RECEIVE_TIMEOUT_MS,
+    requestTimeout: receiveTimeoutMs,
+    http: {
+      headersTimeout: receiveTimeoutMs,
+      requestTimeout: receiveTimeoutMs,
+      // Node looks every 30 s unless it is told otherwise, so that a slow request would have three times as long.
+      connectionsCheckingInterval: Math.min(1_000, receiveTimeoutMs / 2),
+    },
     routerOptions: { maxParamLength: PARAM_LENGTH_MAX },
     trustProxy,
     // While closing, what still comes in on open connections is answered, by `/readyz` with 503.
@@ -75,7 +89,7 @@ export function createApp({ log, checks, trustProxy = false, refuseUnreadable }:
   app.decorate('answerNotFound', answerNotFound);
   // Before the body is read, and after the hooks that ask for a secret: nobody is to mend the body of a route that is not there.
   app.addHook('preParsing', async (request) => {
-    if (request.is404) await answerNotFound(request);
+    if (request.is404 || namesNoFile(request)) await answerNotFound(request);
   });
   const readiness = new Readiness(checks);
   app.decorate('readiness', readiness);
@@ -85,13 +99,21 @@ export function createApp({ log, checks, trustProxy = false, refuseUnreadable }:
   return app;
 }
 
+/** Whether the path of a file is none that a folder can have: the routes of files would fail on it instead of finding nothing. */
+function namesNoFile({ params }: FastifyRequest): boolean {
+  const path = (params as Readonly<Record<string, string>> | undefined)?.['*'];
+  return path !== undefined && (path.startsWith('/') || path.includes('\\') || path.includes('\0'));
+}
+
 function requestIdOf(given: string | string[] | undefined): string {
   return typeof given === 'string' && /^[\w-]{8,64}$/.test(given) ? given : randomUUID();
 }
 
 /** One event a request. Without its query, which may name tenants, and with nothing of its body or headers. */
 function logRequests(app: FastifyInstance): void {
-  app.addHook('onRequest', async (request, reply) => void reply.header('x-request-id', request.id));
+  app.addHook('onRequest', async (request, reply) => {
+    reply.headers({ 'x-request-id': request.id, 'x-content-type-options': 'nosniff' });
+  });
   app.addHook('onResponse', async (request, reply) => {
     const { method, routeOptions } = request;
     const fields = {
@@ -166,6 +188,7 @@ function refuseMalformed(error: Error & { code?: string }, socket: Socket): void
     `HTTP/1.1 ${line}`,
     `Content-Type: ${PROBLEM_CONTENT_TYPE}; charset=utf-8`,
     `Content-Length: ${Buffer.byteLength(body)}`,
+    'X-Content-Type-Options: nosniff',
     'Connection: close',
   ];
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);

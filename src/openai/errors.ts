@@ -1,6 +1,6 @@
 import { APIConnectionTimeoutError, APIError } from 'openai';
 import { classifyErrorIn200, classifyResponse } from '../core/classify-response.ts';
-import { EmbedError, type EmbedErrorDetails, type FailureCode } from '../core/failures.ts';
+import { EmbedError, type EmbedErrorDetails, type FailureCode, UnplannedStatus } from '../core/failures.ts';
 import { statedInputsMax } from '../core/input-caps.ts';
 import { waitOf } from '../core/waits.ts';
 import { type HeaderReader, limitsOf, waitSignsOf } from './headers.ts';
@@ -22,7 +22,8 @@ export function toEmbedError(error: unknown, sent: Sent, nowMs: number): Error {
     return fromStatus(error, error.status, sent, nowMs);
   if (error instanceof APIConnectionTimeoutError)
     return new EmbedError('timed_out', { providerCode: causeCode(error) });
-  if (error instanceof SyntaxError) return new EmbedError('answer_malformed');
+  // A RangeError: nested deeper than the stack.
+  if (error instanceof SyntaxError || error instanceof RangeError) return new EmbedError('answer_malformed');
 
   const code = causeCode(error);
   const failure = code === undefined ? undefined : failureOfCode(code);
@@ -74,9 +75,7 @@ function fromStatus(error: APIError, status: number, sent: Sent, nowMs: number):
   const details = detailsOf(status, words, sent, error.headers, nowMs);
   const code = classifyResponse({ status, ...words, messageWithoutInputs: details.providerMessage });
   if (code === undefined) {
-    return new Error(
-      `The provider answered with status ${status}, which core/classify-response.ts does not name.`,
-    );
+    return new UnplannedStatus(status);
   }
   const inputsMax = MAY_BE_CAP.includes(code)
     ? statedInputsMax(details.providerMessage, sent.texts.length)
@@ -113,7 +112,7 @@ function wordsOf(said: unknown): Words {
     code: wordOf(code),
     type: wordOf(type),
     param: wordOf(param),
-    message: cutWords(typeof reason === 'string' ? reason : JSON.stringify(said)),
+    message: cutWords(typeof reason === 'string' ? reason : jsonOf(said)),
   };
 }
 
@@ -131,6 +130,15 @@ function wordOf(value: unknown): string | undefined {
 
 /** More of a provider's words than this is not looked at: a tenant's own endpoint may write any amount of them. */
 const WORDS_LENGTH_MAX = 2_000;
+
+function jsonOf(value: unknown): string {
+  try {
+    return JSON.stringify(value);
+  } catch {
+    // Nested deeper than the stack.
+    return '';
+  }
+}
 
 function cutWords(words: string): string {
   return words.slice(0, WORDS_LENGTH_MAX);
