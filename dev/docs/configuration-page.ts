@@ -59,9 +59,11 @@ ${table(['field', 'default', 'what', 'must be'], fieldRows())}
 A table may be absent: the target is reported as \`absent\`, and a run on it is refused with 422, until it is there. A column that is
 not as described is reported as \`mismatch\`, with what is there and what was expected. \`GET /api/v1/admin/targets\` shows both.
 
-- Type of the id column: \`uuid\`, \`bigint\`, \`integer\`, \`text\` or \`varchar\`. Ids must be unique in the table.
-- Type of the tenant column: \`text\`, \`varchar\`, \`uuid\`, \`bigint\` or \`integer\`. Without a tenant column, all rows belong to the tenant \`default\`.
-- Type of the embedding column: \`vector\`, of the declared dimensions or without any.
+- Type of the id column: \`uuid\`, \`bigint\`, \`integer\`, \`smallint\`, \`text\`, \`varchar\`, \`char\` or \`citext\`. Ids must be unique in the table.
+- Type of the tenant column: the same. Without a tenant column, all rows belong to the tenant \`default\`. Names that a \`citext\` column takes for one are one tenant, in lower case.
+- Type of the embedding column: \`vector\` or \`halfvec\`, of the declared dimensions or without any. A domain over any of these types is as good as the type.
+- \`where\` is checked by Postgres, which reads no row for it. In it columns stand by their bare names; where a sub-select needs the row, it is \`t\`. Comments, \`;\` and \`$\` outside of quotes are refused.
+- A view works if Postgres can update it, or a trigger does it in its place.
 - A text that is NULL, empty or white space is *unembeddable*: it is counted, and never sent.
 `;
 }

@@ -6,6 +6,7 @@
  */
 import { parseArgs } from 'node:util';
 import { PGlite } from '@electric-sql/pglite';
+import { citext } from '@electric-sql/pglite/contrib/citext';
 import { vector } from '@electric-sql/pglite-pgvector';
 import { onParentGone } from './child-service.ts';
 import { servePglite } from './pglite-server.ts';
@@ -21,7 +22,7 @@ if (!worthKeeping) onParentGone();
 
 const db = await PGlite.create({
   ...(folder !== undefined && { dataDir: folder }),
-  extensions: { vector },
+  extensions: { vector, citext },
   // Small WAL files: a new cluster is 8 MB smaller and quicker to copy. Only used when the folder is empty.
   initDbStartParams: ['--wal-segsize=1'],
 });

@@ -2,19 +2,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { shareLimit } from '../core/allowance.ts';
 import type { CheckedTarget } from '../db/catalog.ts';
 import type { Db } from '../db/client.ts';
+import { countCoverage } from '../db/coverage.ts';
 import { keepQuarantined } from '../db/quarantine.ts';
 import { type RunHead, readRunHead } from '../db/run-head.ts';
 import { listPlanned, type PlannedTenant, planTenants, recordPlannedRows } from '../db/run-plan.ts';
 import { listOpenTenants } from '../db/run-tenants.ts';
 import { moveRun, readRun, recordPlan } from '../db/runs.ts';
 import { inSnapshot } from '../db/snapshot.ts';
-import {
-  countCoverage,
-  countGaps,
-  countWorkByTenant,
-  countWorkUpTo,
-  listTenantsWithGaps,
-} from '../db/target-rows.ts';
+import { countGaps, countWorkByTenant, countWorkUpTo, listTenantsWithGaps } from '../db/target-rows.ts';
 import { enqueueBatches, enqueueTenants } from '../queue/enqueue.ts';
 import type { PlanRun, RunBatch } from '../queue/jobs.ts';
 import { hasCap } from './caps.ts';

@@ -3,8 +3,10 @@ import { costUsd } from '../core/cost.ts';
 import { EmbedError } from '../core/failures.ts';
 import type { UniqueInput } from '../core/packing.ts';
 import { modelIdentity } from '../core/target.ts';
+import { fitsType } from '../core/vector-wire.ts';
 import { type BatchPart, recordPart } from '../db/batch-parts.ts';
 import type { ClaimOptions } from '../db/claims.ts';
+import type { EmbeddedRow } from '../db/target-writes.ts';
 import { enqueueTenants } from '../queue/enqueue.ts';
 import { admit, askGate, claimOptionsOf, enqueueRanges, isFull, type Known } from './admit.ts';
 import type { BatchContext } from './batch-context.ts';
@@ -71,12 +73,7 @@ export class BatchRecord {
     const { target } = this.#context;
     // On the way out what was paid for is still written. Without the lock it is not: another worker has the batch.
     if (this.#signal.aborted && !(this.#signal.reason instanceof EmbedError)) this.#signal.throwIfAborted();
-    const rows = part.flatMap(({ rowIds, textHash }, index) => {
-      const vector = vectors[index];
-      if (vector === undefined)
-        throw new Error('an answer that passed its checks has a vector for each input');
-      return rowIds.map((rowId) => ({ rowId, textHash, vector }));
-    });
+    const rows = await this.#fittingRows(part, vectors);
     let unrecorded = {
       tokens,
       costUsd: costUsd(target.model, tokens),
@@ -89,6 +86,8 @@ export class BatchRecord {
         else await this.#record(pieceOf);
         unrecorded = { tokens: 0, costUsd: null, truncated: [] };
       });
+      // No row was left to write.
+      if (unrecorded.tokens > 0) await this.#record({ ...NOTHING, partId: randomUUID(), ...unrecorded });
     } catch (error) {
       // What cannot be written was paid for all the same, and counts against the run's caps.
       const { tokens: paid, costUsd: paidUsd } = unrecorded;
@@ -98,6 +97,26 @@ export class BatchRecord {
         );
       throw error;
     }
+  }
+
+  /** The rows to write. Those whose vector the column cannot hold are set aside. */
+  async #fittingRows(
+    part: readonly FittedInput[],
+    vectors: readonly (Float32Array | undefined)[],
+  ): Promise<EmbeddedRow[]> {
+    const { vectorType } = this.#context.target;
+    const rows: EmbeddedRow[] = [];
+    const misfits: Refused[] = [];
+    for (const [index, input] of part.entries()) {
+      const vector = vectors[index];
+      if (vector === undefined)
+        throw new Error('an answer that passed its checks has a vector for each input');
+      const { textHash, rowIds } = input;
+      if (fitsType(vector, vectorType)) rows.push(...rowIds.map((rowId) => ({ rowId, textHash, vector })));
+      else misfits.push({ input, code: 'value_out_of_range', message: null });
+    }
+    await this.quarantine(misfits);
+    return rows;
   }
 
   /** Sets rows aside and counts them. */

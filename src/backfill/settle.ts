@@ -6,6 +6,7 @@ import { runReason, settlementOf, TENANTS_NAMED_MAX } from '../core/settlement.t
 import { recordAudit } from '../db/audit.ts';
 import type { CheckedTarget } from '../db/catalog.ts';
 import type { Db } from '../db/client.ts';
+import { countCoverage } from '../db/coverage.ts';
 import { idsSeen, listFailureCodes } from '../db/run-batches.ts';
 import { type RunHead, readRunHead } from '../db/run-head.ts';
 import {
@@ -18,7 +19,6 @@ import {
 import { moveRun, settleRun } from '../db/runs.ts';
 import type { StoredCoverage } from '../db/schema.ts';
 import {
-  countCoverage,
   countGaps,
   countQuarantinedOfRun,
   countTenantGaps,

@@ -43,6 +43,11 @@ export const FAILURES = {
   },
   input_too_long: { verdict: 'quarantine', because: 'no request can hold it' },
 
+  value_out_of_range: {
+    verdict: 'quarantine',
+    because: 'the column is halfvec, which holds no number beyond 65,504',
+  },
+
   quota_exhausted: { verdict: 'stop_tenant', because: 'it may arrive as a 429, but only money ends it' },
   key_invalid: { verdict: 'stop_tenant', because: 'no request succeeds until the key is replaced' },
   key_forbidden: {

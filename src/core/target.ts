@@ -1,5 +1,7 @@
 import { z } from 'zod';
 import type { StatedLimit } from './credential.ts';
+import { conditionMistake } from './sql-condition.ts';
+import { NAME_BYTES_MAX, parseTableName, type TableName } from './table-name.ts';
 
 /**
  * A table that Infill keeps complete, as `targets.json` describes it.
@@ -11,12 +13,18 @@ export type Target = {
   readonly name: string;
   readonly schema: string;
   readonly table: string;
+  /** Another name that the table may have: the file's, as SQL reads it without quotes. */
+  readonly folded?: TableName['folded'];
   readonly id: string;
   /** Null for a table without tenants: all its rows belong to the one tenant `default`. */
   readonly tenant: string | null;
   /** Text columns, joined by a blank line into the text that is embedded. */
   readonly text: readonly string[];
   readonly embedding: string;
+  /** One SQL condition: rows for which it does not hold are none of Infill's business. */
+  readonly where?: string | undefined;
+  /** Column that holds, beside each vector, which text and model it is of. Without one an edit is not noticed. */
+  readonly stamp?: string | undefined;
   readonly model: string;
   readonly dimensions: number;
   /** What becomes of a text that no request can hold: set aside, or cut on a token border. */
@@ -60,6 +68,7 @@ export function statedLimit(max: number) {
 /** Fields of a request that Infill sets itself. */
 export const RESERVED_REQUEST_FIELDS: readonly string[] = ['model', 'input', 'dimensions', 'encoding_format'];
 const PREFIX_LENGTH_MAX = 2_000;
+const CONDITION_LENGTH_MAX = 10_000;
 
 const RequestFields = z
   .record(z.string().min(1).max(100), z.json())
@@ -72,16 +81,46 @@ const WATCH_SECONDS_MAX = 86_400;
 
 const Column = z.string().min(1).max(63);
 
-export const TargetEntry = z.strictObject({
-  table: z
-    .string()
-    .min(1)
-    .max(127)
-    .describe('Table name, with its schema if that is not public: "notes" or "crm.notes".'),
-  id: Column.describe('Primary key column: uuid, bigint (or integer), or text.'),
+const NamePart = Column.refine((name) => Buffer.byteLength(name) <= NAME_BYTES_MAX, {
+  error: `expected a name of at most ${NAME_BYTES_MAX} bytes`,
+});
+
+const TableField = z
+  .union([
+    z
+      .string()
+      .min(1)
+      .max(300)
+      .refine((text) => parseTableName(text) !== undefined, {
+        error: `expected a table as SQL reads it (notes, crm.notes, "My Schema"."a.b"), each name of at most ${NAME_BYTES_MAX} bytes, or {"schema": "crm", "table": "notes"}`,
+      }),
+    z.strictObject({ schema: NamePart.default('public'), table: NamePart }),
+  ])
+  .describe(
+    'Table name, with its schema if that is not public: "notes", "crm.notes", or in SQL\'s double quotes. Or {"schema": "crm", "table": "notes"}, where each name stands as it is.',
+  );
+
+const Condition = z
+  .string()
+  .max(CONDITION_LENGTH_MAX)
+  .superRefine((condition, { addIssue }) => {
+    const mistake = conditionMistake(condition);
+    if (mistake !== undefined)
+      addIssue({ code: 'custom', message: `expected one SQL condition on the columns of a row: ${mistake}` });
+  });
+
+const EntryFields = z.strictObject({
+  table: TableField,
+  id: Column.describe('Primary key column: uuid, bigint (or smaller), or text (also citext or char).'),
   tenant: Column.optional().describe('Column that names the tenant. Leave it out for a table of one tenant.'),
   text: z.array(Column).min(1).describe('Text columns. Several are joined by a blank line.'),
-  embedding: Column.describe('The pgvector column that Infill fills.'),
+  embedding: Column.describe('The pgvector column that Infill fills: vector or halfvec.'),
+  where: Condition.optional().describe(
+    'One SQL condition on the columns of a row, for example "deleted_at IS NULL". Rows for which it does not hold are neither sent nor counted.',
+  ),
+  stamp: Column.optional().describe(
+    'Text column of the table, nullable, in which Infill notes which text and model each vector is of. With it an edit or a new model makes a row missing.',
+  ),
   model: z.string().min(1).describe('Embedding model, for example "text-embedding-3-small".'),
   dimensions: z.int().min(1).max(VECTOR_DIMENSIONS_MAX).describe('Dimensions of the embedding column.'),
   onTooLong: z
@@ -126,6 +165,13 @@ export const TargetEntry = z.strictObject({
     .describe('Lets a worker look for missing rows by itself. Leave it out to start every run by hand.'),
 });
 
+/** A stamp in another column's place would overwrite what it stands for. */
+export const TargetEntry = EntryFields.refine(
+  ({ stamp, id, tenant, text, embedding }) =>
+    stamp === undefined || ![id, tenant, embedding, ...text].includes(stamp),
+  { path: ['stamp'], error: 'expected a column of its own: it is named for something else, too' },
+);
+
 export const TargetsFile = z.strictObject({
   $schema: z.string().optional(),
   targets: z
@@ -138,14 +184,9 @@ export const TargetsFile = z.strictObject({
 export function toTargets(file: z.output<typeof TargetsFile>): ReadonlyMap<string, Target> {
   const targets = new Map<string, Target>();
   for (const [name, { table, tenant, ...entry }] of Object.entries(file.targets)) {
-    const dot = table.indexOf('.');
-    targets.set(name, {
-      ...entry,
-      name,
-      schema: dot === -1 ? 'public' : table.slice(0, dot),
-      table: table.slice(dot + 1),
-      tenant: tenant ?? null,
-    });
+    const named: TableName | undefined = typeof table === 'string' ? parseTableName(table) : table;
+    if (named === undefined) throw new Error(`the table of target "${name}" was not checked`);
+    targets.set(name, { ...entry, ...named, name, tenant: tenant ?? null });
   }
   return targets;
 }

@@ -3,7 +3,7 @@ import { ONLY_TENANT } from './target.ts';
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 const WHOLE = /^-?\d{1,19}$/;
 /** Bits of Postgres' whole numbers, the sign's included. */
-const BITS: Readonly<Record<string, number>> = { integer: 32, bigint: 64 };
+const BITS: Readonly<Record<string, number>> = { smallint: 16, integer: 32, bigint: 64 };
 
 /**
  * A tenant's id as Postgres writes it in a column of `type`, or undefined when such a column cannot hold it.
@@ -13,11 +13,21 @@ const BITS: Readonly<Record<string, number>> = { integer: 32, bigint: 64 };
 export function tenantIdAs(type: string | null, given: string): string | undefined {
   if (type === null) return given === ONLY_TENANT ? given : undefined;
   if (type === 'uuid') return UUID.test(given) ? given.toLowerCase() : undefined;
+  // Written in any case it is the same tenant to such a column.
+  if (type === 'citext') return given.toLowerCase();
+  // Blanks at its end mean nothing to such a column.
+  if (type === 'character') return withoutBlanksAtEnd(given);
   const bits = BITS[type];
   if (bits === undefined) return given;
   if (!WHOLE.test(given)) return undefined;
   const number = BigInt(given);
   return BigInt.asIntN(bits, number) === number ? String(number) : undefined;
+}
+
+function withoutBlanksAtEnd(text: string): string {
+  let end = text.length;
+  while (text[end - 1] === ' ') end--;
+  return text.slice(0, end);
 }
 
 export type TenantTypes = {

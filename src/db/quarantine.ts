@@ -77,9 +77,11 @@ export async function keepQuarantined(
   await db.execute(sql`
     WITH aside AS (
       SELECT q.tenant_id, array_agg(q.row_id ORDER BY q.row_id) AS ids, array_agg(q.code ORDER BY q.row_id) AS codes
-        FROM infill.quarantined_rows q JOIN ${tableOf(target)} ON ${idOf(target)} = ${asId(target, sql`q.row_id`)}
+        FROM infill.quarantined_rows q
        WHERE q.run_id = ${runId} AND q.target = ${target.name} AND q.tenant_id = ANY(${sql.param(tenantIds)}::text[])
-         AND ${isOfModel(target)} AND q.text_hash = ${textHashOf(target)} AND ${isMissing(target)}
+         AND ${isOfModel(target)}
+         AND EXISTS (SELECT 1 FROM ${tableOf(target)}
+                      WHERE ${idOf(target)} = ${asId(target, sql`q.row_id`)} AND q.text_hash = ${textHashOf(target)} AND ${isMissing(target)})
          AND NOT EXISTS (SELECT FROM infill.run_batches b
                           WHERE b.run_id = ${runId} AND b.tenant_id = q.tenant_id AND b.generation = ${generation} AND q.row_id = ANY(b.quarantined_ids))
        GROUP BY q.tenant_id

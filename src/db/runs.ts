@@ -148,7 +148,8 @@ async function selectRuns(db: Db, where: SQL, limit: number): Promise<RunRecord[
 }
 
 function parsed(json: unknown): StoredCoverage | null {
-  return typeof json === 'string' ? (JSON.parse(json) as StoredCoverage) : (json as StoredCoverage | null);
+  const coverage = typeof json === 'string' ? JSON.parse(json) : json;
+  return coverage === null ? null : { stale: 0, unverified: 0, estimated: false, ...coverage };
 }
 
 /**

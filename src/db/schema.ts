@@ -92,12 +92,18 @@ export const runs = infill.table(
   ],
 );
 
-/** Rows of a target by what can be said of their embedding. */
+/** Rows of a target by what can be said of their embedding: each is in one of the counts, and those in `stale` in `missing`, too. */
 export type StoredCoverage = {
   readonly missing: number;
+  /** Missing rows that have an embedding: of an earlier text or another model. */
+  readonly stale: number;
+  /** Rows that have an embedding and no stamp, where the target has a column for it. */
+  readonly unverified: number;
   readonly quarantined: number;
   readonly unembeddable: number;
   readonly embedded: number;
+  /** Whether a number comes from the statistics of the database, not from a count. */
+  readonly estimated: boolean;
 };
 
 export const runTenants = infill.table(

@@ -3,16 +3,17 @@ import { type SQL, sql } from 'drizzle-orm';
 import { ONLY_TENANT } from '../core/target.ts';
 import type { CheckedTarget } from './catalog.ts';
 import type { Db } from './client.ts';
-import type { StoredCoverage } from './schema.ts';
 import {
   asId,
+  asTenantText,
   belongsTo,
-  embeddingOf,
   idOf,
+  isGap,
   isMissing,
   isQuarantined,
   isWork,
   tableOf,
+  tenantTextOf,
   textHashOf,
   textOf,
 } from './target-sql.ts';
@@ -47,19 +48,19 @@ export async function listTenantsWithGaps(
   if (target.tenant === null)
     return tenantIds === null || tenantIds.includes(ONLY_TENANT) ? [ONLY_TENANT] : [];
   const tenant = sql`t.${sql.identifier(target.tenant)}`;
-  const gap = sql`${embeddingOf(target)} IS NULL`;
+  const gap = isGap(target);
   if (!target.hasMissingIndex) {
     const rows = await db.execute<{ tenant: string }>(sql`
-      SELECT DISTINCT ${tenant}::text AS tenant FROM ${tableOf(target)}
+      SELECT DISTINCT ${tenantTextOf(target)} AS tenant FROM ${tableOf(target)}
        WHERE ${gap} AND ${tenant} IS NOT NULL
-         AND (${sql.param(tenantIds)}::text[] IS NULL OR ${tenant}::text = ANY(${sql.param(tenantIds)}::text[]))
-       ORDER BY tenant`);
+         AND (${sql.param(tenantIds)}::text[] IS NULL OR ${tenantTextOf(target)} = ANY(${sql.param(tenantIds)}::text[]))
+       ORDER BY 1`);
     return rows.map((row) => row.tenant);
   }
   const start =
     page === null || page.after === null
       ? sql`true`
-      : sql`${tenant} > ${page.after}::${sql.raw(target.tenantType ?? 'text')}`;
+      : sql`${tenant} > ${page.after}::${sql.raw(target.tenantCast ?? 'text')}`;
   const rows = await db.execute<{ tenant: string }>(sql`
     WITH RECURSIVE hop (tenant) AS (
       (SELECT ${tenant} FROM ${tableOf(target)} WHERE ${gap} AND ${tenant} IS NOT NULL AND ${start} ORDER BY ${tenant} LIMIT 1)
@@ -67,8 +68,9 @@ export async function listTenantsWithGaps(
       SELECT (SELECT ${tenant} FROM ${tableOf(target)} WHERE ${gap} AND ${tenant} > hop.tenant ORDER BY ${tenant} LIMIT 1)
         FROM hop WHERE hop.tenant IS NOT NULL
     )
-    SELECT tenant::text AS tenant FROM hop
-     WHERE tenant IS NOT NULL AND (${sql.param(tenantIds)}::text[] IS NULL OR tenant::text = ANY(${sql.param(tenantIds)}::text[]))
+    SELECT ${asTenantText(target, sql`tenant`)} AS tenant FROM hop
+     WHERE tenant IS NOT NULL
+       AND (${sql.param(tenantIds)}::text[] IS NULL OR ${asTenantText(target, sql`tenant`)} = ANY(${sql.param(tenantIds)}::text[]))
      LIMIT ${page?.limit ?? null}`);
   return rows.map((row) => row.tenant);
 }
@@ -116,8 +118,7 @@ export async function countWorkByTenant(
   target: CheckedTarget,
   tenantIds: readonly string[] | null,
 ): Promise<{ tenantId: string; rows: number }[]> {
-  const tenant =
-    target.tenant === null ? sql`${ONLY_TENANT}::text` : sql`t.${sql.identifier(target.tenant)}::text`;
+  const tenant = tenantTextOf(target);
   const rows = await db.execute<{ tenantId: string; rows: number }>(sql`
     SELECT ${tenant} AS "tenantId", count(*)::float8 AS "rows" FROM ${tableOf(target)}
      WHERE ${isWork(target)} AND ${tenant} IS NOT NULL
@@ -177,31 +178,6 @@ export async function listBatchRows(
   return rows.map((row) => row.rowId);
 }
 
-/**
- * Counts a target's rows by what can be said of their embedding, for `tenantIds` or, if null, for all, rows without a
- * tenant included.
- *
- * `missing` leaves the quarantined out: it is what another run could still fill, plus rows that belong to no tenant.
- */
-export async function countCoverage(
-  db: Db,
-  target: CheckedTarget,
-  tenantIds: readonly string[] | null,
-): Promise<StoredCoverage> {
-  const scope =
-    tenantIds === null || target.tenant === null
-      ? sql`true`
-      : sql`t.${sql.identifier(target.tenant)} = ANY(${sql.param(tenantIds)}::text[]::${sql.raw(`${target.tenantType}[]`)})`;
-  const rows = await db.execute<StoredCoverage>(sql`
-    SELECT count(*) FILTER (WHERE missing AND NOT quarantined)::float8 AS "missing",
-           count(*) FILTER (WHERE missing AND quarantined)::float8 AS "quarantined",
-           count(*) FILTER (WHERE NOT missing)::float8 AS "unembeddable",
-           (SELECT count(*) FROM ${tableOf(target)} WHERE ${scope} AND ${embeddingOf(target)} IS NOT NULL)::float8 AS "embedded"
-      FROM (SELECT coalesce((${isMissing(target)}), false) AS missing, ${isQuarantined(target)} AS quarantined
-              FROM ${tableOf(target)} WHERE ${scope} AND ${embeddingOf(target)} IS NULL) gaps`);
-  return rows[0] ?? { missing: 0, quarantined: 0, unembeddable: 0, embedded: 0 };
-}
-
 /** Rows without an embedding: what another run could still fill, and what is quarantined. */
 export type Gaps = { readonly missing: number; readonly quarantined: number };
 
@@ -251,7 +227,7 @@ export async function countQuarantinedOfRun(db: Db, target: CheckedTarget, runId
   const isPlanned =
     target.tenant === null
       ? sql`true`
-      : sql`t.${sql.identifier(target.tenant)}::text IN (SELECT p.tenant_id FROM infill.run_tenants p WHERE p.run_id = ${runId})`;
+      : sql`${tenantTextOf(target)} IN (SELECT p.tenant_id FROM infill.run_tenants p WHERE p.run_id = ${runId})`;
   const rows = await db.execute<{ rows: number }>(sql`
     SELECT count(*)::float8 AS "rows" FROM ${tableOf(target)}
      WHERE ${isMissing(target)} AND ${isQuarantined(target)} AND ${isPlanned}`);

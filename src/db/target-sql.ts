@@ -5,7 +5,8 @@
  * through `sql.identifier`, which quotes them.
  */
 import { type SQL, sql } from 'drizzle-orm';
-import { modelIdentity } from '../core/target.ts';
+import { modelIdentity, ONLY_TENANT } from '../core/target.ts';
+import { gapOnlySql, gapSql, textSql } from '../core/target-predicate.ts';
 import type { CheckedTarget } from './catalog.ts';
 
 /** The target's table under the alias `t`. */
@@ -21,6 +22,12 @@ export function embeddingOf(target: CheckedTarget): SQL {
   return sql`t.${sql.identifier(target.embedding)}`;
 }
 
+/** Only for a target that has a stamp. */
+export function stampOf(target: CheckedTarget): SQL {
+  if (target.stamp === undefined) throw new Error(`target "${target.name}" has no stamp`);
+  return sql`t.${sql.identifier(target.stamp)}`;
+}
+
 /** `value` as the type of the id column, so that it is compared as that type and can use its index. */
 export function asId(target: CheckedTarget, value: SQL | string | null): SQL {
   return sql`${value}::${sql.raw(target.idType)}`;
@@ -28,11 +35,7 @@ export function asId(target: CheckedTarget, value: SQL | string | null): SQL {
 
 /** The text that is embedded: the text columns, those that are not blank, joined by a blank line. */
 export function textOf(target: CheckedTarget): SQL {
-  const columns = target.text.map((name) => sql`t.${sql.identifier(name)}::text`);
-  const [only] = columns;
-  if (columns.length === 1 && only !== undefined) return only;
-  const parts = columns.map((column) => sql`CASE WHEN ${column} ~ '[^[:space:]]' THEN ${column} END`);
-  return sql`concat_ws(E'\\n\\n', ${sql.join(parts, sql`, `)})`;
+  return sql.raw(textSql(target, 't.'));
 }
 
 /** SHA-256 of the text, hex: tells at write time whether the text changed after it was read. */
@@ -41,13 +44,43 @@ export function textHashOf(target: CheckedTarget): SQL {
 }
 
 export function belongsTo(target: CheckedTarget, tenantId: SQL | string): SQL {
-  if (target.tenant === null || target.tenantType === null) return sql`true`;
-  return sql`t.${sql.identifier(target.tenant)} = ${tenantId}::${sql.raw(target.tenantType)}`;
+  if (target.tenant === null || target.tenantCast === null) return sql`true`;
+  return sql`t.${sql.identifier(target.tenant)} = ${tenantId}::${sql.raw(target.tenantCast)}`;
 }
 
-/** Text, but no embedding; whatever the reason. */
+/** The tenant's id in the one spelling that Infill has for it; null for a row of no tenant. */
+export function tenantTextOf(target: CheckedTarget): SQL {
+  return target.tenant === null
+    ? sql`${ONLY_TENANT}::text`
+    : asTenantText(target, sql`t.${sql.identifier(target.tenant)}`);
+}
+
+/** A value of the tenants' type as text. The spellings of a tenant that the column takes for one are one here, too. */
+export function asTenantText({ tenantType }: CheckedTarget, value: SQL): SQL {
+  return tenantType === 'citext' ? sql`lower(${value}::text)` : sql`${value}::text`;
+}
+
+/** Whether the target's `where` holds. */
+export function isInScope({ where }: CheckedTarget): SQL {
+  return where === undefined ? sql`true` : sql.raw(`(${where})`);
+}
+
+/**
+ * In the target's scope, and without an embedding of its present text and the target's model; whatever the reason, blank texts
+ * included. The one predicate that the index of missing rows is made on.
+ */
+export function isGap(target: CheckedTarget): SQL {
+  return sql.raw(gapSql(target, 't.'));
+}
+
+/** Whether the embedding is of the row's present text and the target's model, as far as anything tells. */
+export function isCurrent(target: CheckedTarget): SQL {
+  return sql.raw(`NOT coalesce(${gapOnlySql(target, 't.')}, true)`);
+}
+
+/** Text, but no embedding of it; whatever the reason. */
 export function isMissing(target: CheckedTarget): SQL {
-  return sql`${embeddingOf(target)} IS NULL AND ${textOf(target)} ~ '[^[:space:]]'`;
+  return sql`${isGap(target)} AND ${textOf(target)} ~ '[^[:space:]]'`;
 }
 
 /** Refused before with this very text and model, all that its identity names. Another text or model is tried again by itself. */

@@ -1,8 +1,9 @@
 /** The one write on a user's table, as parts of the statement that also records it (`batch-parts.ts`). */
 import { type SQL, sql } from 'drizzle-orm';
+import { stampSql } from '../core/target-predicate.ts';
 import { vectorArrayBytes } from '../core/vector-wire.ts';
 import type { CheckedTarget } from './catalog.ts';
-import { belongsTo, embeddingOf, idOf, tableOf, textHashOf } from './target-sql.ts';
+import { belongsTo, idOf, isGap, tableOf, textHashOf } from './target-sql.ts';
 
 export type EmbeddedRow = {
   readonly rowId: string;
@@ -29,7 +30,8 @@ export const noOutcome: OutcomeSql = {
  * Writes embeddings and says of each row what became of it.
  *
  * Safe to repeat. A row is left alone when its text is no longer the text that was sent (compare-and-set on the hash), when
- * it moved to another tenant, or when it has an embedding: it stays as it is, for the next pass.
+ * it moved to another tenant or out of the target's scope, or when it has an embedding of its text: it stays as it is, for the
+ * next pass.
  *
  * @param rows each id at most once, at least one.
  * @param isAllowed holds for the whole write, or nothing is written.
@@ -43,19 +45,21 @@ export function writeSql(
   const vectors = vectorArrayBytes(
     rows.map(({ vector }) => vector),
     target.vectorOid,
+    target.vectorType,
   );
   const { ids, hashes } = keysOf(rows);
+  // The target's own condition names columns without a table: no name here may be one of them.
   // Side by side in the select list, the arrays are read row by row. Joined by their places, they are compared row with row,
   // which took ten times as long (docs/benchmarks.md).
   return {
     ctes: sql`
     e AS (${givenRows(target, rows)}),
     written AS (
-      UPDATE ${tableOf(target)} SET ${sql.identifier(target.embedding)} = v.embedding
-        FROM (SELECT unnest(${ids}::${sql.raw(target.idType)}[]) AS id, unnest(${hashes}::text[]) AS text_hash,
-                     unnest(${sql.param(vectors)}::${sql.identifier(target.vectorSchema)}.vector[]) AS embedding) AS v
-       WHERE ${isAllowed} AND ${idOf(target)} = v.id AND ${belongsTo(target, tenantId)}
-         AND ${embeddingOf(target)} IS NULL AND ${textHashOf(target)} = v.text_hash
+      UPDATE ${tableOf(target)} SET ${assignments(target)}
+        FROM (SELECT unnest(${ids}::${sql.raw(target.idType)}[]) AS infill_id, unnest(${hashes}::text[]) AS infill_hash,
+                     unnest(${sql.param(vectors)}::${sql.identifier(target.vectorSchema)}.${sql.identifier(target.vectorType)}[]) AS infill_vector) AS v
+       WHERE ${isAllowed} AND ${idOf(target)} = v.infill_id AND ${belongsTo(target, tenantId)}
+         AND ${isGap(target)} AND ${textHashOf(target)} = v.infill_hash
       RETURNING ${idOf(target)} AS id
     ),
     outcome AS (
@@ -77,13 +81,20 @@ export function rehearseSql(
     ctes: sql`
     e AS (${givenRows(target, rows)}),
     outcome AS (
-      SELECT e.id::text AS id, e.place,
-             CASE WHEN ${idOf(target)} IS NULL THEN 'gone'
-                  WHEN ${belongsTo(target, tenantId)} AND ${embeddingOf(target)} IS NULL AND ${textHashOf(target)} = e.text_hash
-                  THEN 'embedded' ELSE 'superseded' END AS outcome
-        FROM e LEFT JOIN ${tableOf(target)} ON ${idOf(target)} = e.id
+      SELECT e.id::text AS id, e.place, coalesce(found.outcome, 'gone') AS outcome
+        FROM e LEFT JOIN LATERAL (
+          SELECT CASE WHEN ${belongsTo(target, tenantId)} AND ${isGap(target)} AND ${textHashOf(target)} = e.text_hash
+                      THEN 'embedded' ELSE 'superseded' END AS outcome
+            FROM ${tableOf(target)} WHERE ${idOf(target)} = e.id) found ON true
        WHERE ${isAllowed})`,
   };
+}
+
+/** The vector, and beside it, in the same UPDATE, what it is of. The text is the one that was sent: the write compares it. */
+function assignments(target: CheckedTarget): SQL {
+  const vector = sql`${sql.identifier(target.embedding)} = v.infill_vector`;
+  if (target.stamp === undefined) return vector;
+  return sql`${vector}, ${sql.identifier(target.stamp)} = ${sql.raw(stampSql(target, 't.'))}`;
 }
 
 function givenRows(target: CheckedTarget, rows: readonly EmbeddedRow[]): SQL {

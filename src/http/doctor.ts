@@ -132,7 +132,7 @@ async function lookAtTarget({ db, inspect }: DoctorDeps, name: string): Promise<
       warn(
         `${subject}: index`,
         'The index that finds missing rows quickly is not there.',
-        target.missingIndexDdl,
+        target.missingIndexDdl ?? 'Give each table behind the view a partial index on its missing rows.',
       ),
     );
   const triggers = await within(listTriggers(db, target));

@@ -5,13 +5,7 @@ import { isSettled, RUN_ORIGINS, RUN_STATUSES, RUN_TENANT_STATUSES, type RunStat
 import { runMessage } from '../core/run-message.ts';
 import type { RunTenantRecord } from '../db/run-tenants.ts';
 import type { RunRecord } from '../db/runs.ts';
-
-const Coverage = z.object({
-  missing: z.number(),
-  quarantined: z.number(),
-  unembeddable: z.number().describe('Blank texts: there is nothing to embed.'),
-  embedded: z.number(),
-});
+import { CoverageShape } from './coverage-shape.ts';
 
 export const RowsShape = z.object({
   planned: z
@@ -51,7 +45,7 @@ export const RunShape = z.object({
   costUsd: z.number().nullable(),
   etaSeconds: z.number().nullable(),
   tenants: z.object({ total: z.number(), settled: z.number() }),
-  coverage: z.object({ before: Coverage.nullable(), after: Coverage.nullable() }),
+  coverage: z.object({ before: CoverageShape.nullable(), after: CoverageShape.nullable() }),
   createdAt: z.string(),
   startedAt: z.string().nullable(),
   settledAt: z.string().nullable(),

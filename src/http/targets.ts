@@ -1,17 +1,11 @@
 /** The route of targets: what is there and what is missing. */
 import { z } from 'zod';
 import type { Target } from '../core/target.ts';
-import { countCoverage } from '../db/target-rows.ts';
+import { countCoverage } from '../db/coverage.ts';
+import { CoverageShape } from './coverage-shape.ts';
 import { estimateRoute, type TargetRoutesDeps } from './estimate.ts';
 import { requireServices } from './readiness.ts';
 import type { AdminApp } from './server.ts';
-
-const Coverage = z.object({
-  missing: z.number(),
-  quarantined: z.number(),
-  unembeddable: z.number(),
-  embedded: z.number(),
-});
 
 const TargetShape = z.object({
   name: z.string(),
@@ -20,7 +14,7 @@ const TargetShape = z.object({
   table: z.string(),
   model: z.string(),
   dimensions: z.number(),
-  coverage: Coverage.nullable(),
+  coverage: CoverageShape.nullable(),
   missingIndex: z
     .boolean()
     .nullable()

@@ -43,7 +43,7 @@ test.each([
     const before = await inspectTarget(database.db, target);
     if (before.kind !== 'ready') throw new Error(before.detail);
     expect(before.target.hasMissingIndex).toBe(false);
-    await database.db.execute(sql.raw(before.target.missingIndexDdl));
+    await database.db.execute(sql.raw(before.target.missingIndexDdl ?? ''));
 
     expect(await inspectTarget(database.db, target)).toMatchObject({
       kind: 'ready',

@@ -50,7 +50,6 @@ export const TARGETS = {
     text: ['content', 'summary'],
     embedding: 'vector',
   }),
-  a_view: target('a_view'),
 };
 
 const VECTOR = `embedding vector(${DIMENSIONS})`;
@@ -72,5 +71,4 @@ export const TABLES = `
   CREATE TABLE parted_2 PARTITION OF parted FOR VALUES FROM (3) TO (100);
   CREATE TABLE nobodys (id bigint PRIMARY KEY, tenant_id text, content text, ${VECTOR});
   CREATE TABLE blank (id bigint PRIMARY KEY, tenant_id text, content text, ${VECTOR});
-  CREATE TABLE dated (id date PRIMARY KEY, tenant_id text, content text, ${VECTOR});
-  CREATE VIEW a_view AS SELECT * FROM uuids;`;
+  CREATE TABLE dated (id date PRIMARY KEY, tenant_id text, content text, ${VECTOR});`;

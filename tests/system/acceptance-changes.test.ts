@@ -53,7 +53,12 @@ describe('a row that changes between reading and writing', () => {
     );
 
     expect(run).toMatchObject({ status: 'succeeded', rows: { embedded: 19, superseded: 1, remaining: 0 } });
-    expect(run.coverage.after).toEqual({ missing: 0, quarantined: 0, unembeddable: 1, embedded: 19 });
+    expect(run.coverage.after).toMatchObject({
+      missing: 0,
+      quarantined: 0,
+      unembeddable: 1,
+      embedded: 19,
+    });
     expect(wrongRows(await system.rows())).toEqual([]);
   });
 
