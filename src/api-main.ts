@@ -8,6 +8,7 @@ import { findPooling } from './db/pooler.ts';
 import { listRunTenants } from './db/run-tenants.ts';
 import { readRun } from './db/runs.ts';
 import { checkSchema } from './db/schema-check.ts';
+import { auditRoutes } from './http/audit.ts';
 import { backfillRoutes } from './http/backfills.ts';
 import { observeBacklog } from './http/backlog-metrics.ts';
 import { controlRoutes } from './http/controls.ts';
@@ -83,6 +84,7 @@ async function main(): Promise<void> {
       rekeyRoutes({ db, keys: config.keys }),
       quarantineRoutes(routesDeps),
       switchRoutes(routesDeps),
+      auditRoutes(routesDeps),
       targetRoutes({ ...routesDeps, ...limitsDeps(config, redis) }),
       doctorRoutes({
         ...routesDeps,

@@ -59,3 +59,30 @@ export async function recordDelivery(db: Db, eventId: number, inMs: number | nul
        SET deliver_at = CASE WHEN ${inMs}::float8 IS NULL THEN NULL ELSE now() + make_interval(secs => ${inMs}::float8 / 1000) END
      WHERE event_id = ${eventId}`);
 }
+
+export type AuditRecord = {
+  readonly eventId: number;
+  readonly at: string;
+  readonly actor: string;
+  readonly action: string;
+  readonly runId: string | null;
+  readonly subject: string | null;
+  readonly details: unknown;
+};
+
+/** Events, the newest first, before the one of the id `before`. */
+export async function listAudit(
+  db: Db,
+  { runId, before, limit }: { runId: string | null; before: number | null; limit: number },
+): Promise<AuditRecord[]> {
+  const isOfRun = runId === null ? sql`true` : sql`run_id = ${runId}::uuid`;
+  const isOlder = before === null ? sql`true` : sql`event_id < ${before}`;
+  const rows = await db.execute<AuditRecord>(sql`
+    SELECT event_id::float8 AS "eventId", to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS "at",
+           actor, action, run_id AS "runId", subject, details
+      FROM infill.audit_events WHERE ${isOfRun} AND ${isOlder} ORDER BY event_id DESC LIMIT ${limit}`);
+  return rows.map((row) => ({
+    ...row,
+    details: typeof row.details === 'string' ? JSON.parse(row.details) : row.details,
+  }));
+}

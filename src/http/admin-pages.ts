@@ -10,6 +10,13 @@ import {
   SECRET_HEADER,
 } from './auth.ts';
 import { addBoard, type BoardOptions } from './board.ts';
+import { type CallApi, consoleLinks, saidIn } from './console/frame.ts';
+import { addOverview } from './console/overview.ts';
+import { addRuns, runControls, runMore } from './console/runs.ts';
+import { addStart } from './console/start.ts';
+import { addUpkeep } from './console/upkeep.ts';
+import { asSeen, homeOf } from './home.ts';
+import { html } from './html.ts';
 import { sendLoginPage, sendLogoutPage } from './login-page.ts';
 import { answerError, Problem } from './problems.ts';
 import { type RunView, sendAwayPage, sendNoRunPage, sendRunPage } from './run-page.ts';
@@ -28,6 +35,8 @@ export type AdminPagesDeps = Omit<BoardOptions, 'log'> & {
   /** Null when there is no such run. */
   readonly readRun: (runId: string) => Promise<RunView | null>;
   readonly sessions: Sessions;
+  /** Calls the API for the console. */
+  readonly call: CallApi;
 };
 
 const hidden = { schema: { hide: true } };
@@ -40,6 +49,7 @@ const open = { ...hidden, config: { open: true } };
  * unknown paths alike. Who has neither gets the login page where a browser navigates, and 401 elsewhere.
  */
 export async function addAdminPages(app: FastifyInstance, deps: AdminPagesDeps): Promise<void> {
+  app.get('/', hidden, async (request, reply) => reply.redirect(homeOf(request), 302));
   await app.register(
     async (scope) => {
       await scope.register(cookie);
@@ -50,7 +60,7 @@ export async function addAdminPages(app: FastifyInstance, deps: AdminPagesDeps):
 
       addLogin(scope, deps);
       addRunPage(scope, deps);
-      scope.get('/', hidden, async (_request, reply) => reply.redirect('/admin/queues', 303));
+      for (const add of [addOverview, addRuns, addStart, addUpkeep]) add(scope, deps);
       addBoard(scope, { ...deps, log: app.log });
     },
     { prefix: '/admin' },
@@ -78,7 +88,7 @@ function createGuard({ secrets, countFailure, sessions, environment }: AdminPage
     // Not thrown: errors in the board's routes would go to its own handler.
     if (!navigates) return answerError(problem, request, reply);
     reply.code(problem.status).headers(problem.headers);
-    return sendLoginPage(reply, { environment, next: localPage(request.url) });
+    return sendLoginPage(request, reply, { environment, next: localPage(request.url) });
   };
 }
 
@@ -92,8 +102,8 @@ async function refusalOfSession(request: FastifyRequest, sessions: Sessions): Pr
 function addLogin(scope: FastifyInstance, { countFailure, sessions, environment }: AdminPagesDeps): void {
   scope.get<{ Querystring: { next?: unknown } }>('/login', open, async (request, reply) => {
     const next = localPage(request.query.next);
-    if ((await sessions.roleOf(request)) !== undefined) return reply.redirect(next, 303);
-    return sendLoginPage(reply, { environment, next });
+    if ((await sessions.roleOf(request)) !== undefined) return reply.redirect(asSeen(request, next), 303);
+    return sendLoginPage(request, reply, { environment, next });
   });
 
   scope.post('/login', open, async (request, reply) => {
@@ -101,7 +111,7 @@ function addLogin(scope: FastifyInstance, { countFailure, sessions, environment 
     const role = typeof secret === 'string' ? await sessions.logIn(secret, request, reply) : undefined;
     if (role !== undefined) {
       request.log.info({ address: request.ip, role }, 'logged_in');
-      return reply.redirect(localPage(next), 303);
+      return reply.redirect(asSeen(request, localPage(next)), 303);
     }
     const problem = secret === undefined || secret === '' ? noSecret() : await countFailure(request);
     const error =
@@ -109,22 +119,27 @@ function addLogin(scope: FastifyInstance, { countFailure, sessions, environment 
         ? `Too many wrong secrets from this address. ${problem.detail}`
         : 'This is not the admin secret.';
     reply.code(problem.status).headers(problem.headers);
-    return sendLoginPage(reply, { environment, next: localPage(next), error });
+    return sendLoginPage(request, reply, { environment, next: localPage(next), error });
   });
 
-  scope.get('/logout', open, async (_request, reply) => sendLogoutPage(reply, environment));
+  scope.get('/logout', open, async (request, reply) => sendLogoutPage(request, reply, environment));
 
   scope.post('/logout', open, async (request, reply) => {
     await sessions.logOut(request, reply);
-    return reply.redirect('/admin/login', 303);
+    return reply.redirect(asSeen(request, '/admin/login'), 303);
   });
 }
 
-function addRunPage(scope: FastifyInstance, { readRun, environment }: AdminPagesDeps): void {
+function addRunPage(scope: FastifyInstance, { readRun, environment, call }: AdminPagesDeps): void {
   scope.get<{ Params: { runId: string } }>('/runs/:runId', hidden, async (request, reply) => {
     const { postgres } = await request.server.readiness.report(['postgres']);
     if (postgres !== 'ok') return sendAwayPage(reply, environment, `Postgres is ${postgres}.`);
     const view = await readRun(request.params.runId);
-    return view === null ? sendNoRunPage(reply, environment) : sendRunPage(reply, environment, view);
+    if (view === null) return sendNoRunPage(reply, environment);
+    return sendRunPage(reply, environment, view, {
+      links: consoleLinks(request),
+      controls: html`${saidIn(request)}${runControls(request, view.run)}`,
+      more: await runMore(request, { call }, view.run.runId),
+    });
   });
 }

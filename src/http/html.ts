@@ -43,6 +43,23 @@ input, button { font: inherit; width: 100%; padding: .6rem .75rem; border-radius
 button { margin-top: 1rem; background: var(--accent); color: #fff; border-color: transparent; cursor: pointer; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
 progress { width: 100%; height: 1.25rem; }
+header nav a { white-space: nowrap; }
+header { flex-wrap: wrap; } header nav { flex-wrap: wrap; }
+.said { border-left: 4px solid var(--good); padding: .25rem .75rem; }
+.card { border: 1px solid var(--line); border-radius: .5rem; padding: .25rem 1rem; margin: 0 0 1rem; }
+.card h2 { margin: .75rem 0 .25rem; overflow-wrap: anywhere; } .card p { margin: .35rem 0; }
+.bar { width: 100%; height: 1.25rem; border-radius: .3rem; background: var(--soft); }
+.dot { display: inline-block; width: .7rem; height: .7rem; border-radius: 50%; margin-right: .4rem; border: 1px solid var(--line); }
+.part-embedded { fill: #15803d; background: #15803d; } .part-stale { fill: #a16207; background: #a16207; }
+.part-missing { fill: #c0262d; background: #c0262d; } .part-unverified { fill: #2563eb; background: #2563eb; }
+.part-quarantined { fill: #7e22ce; background: #7e22ce; } .part-unembeddable { fill: #6b7280; background: #6b7280; }
+form.inline { display: inline; } form.inline button { width: auto; margin: 0 .25rem .25rem 0; padding: .3rem .8rem; }
+form.filter { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .4rem .75rem; align-items: end; margin: 0 0 1rem; }
+form.filter label { margin: 0; align-self: end; } form.filter button { margin-top: 0; }
+button.second { background: none; color: inherit; border-color: var(--line); }
+select { font: inherit; width: 100%; padding: .6rem .75rem; border-radius: .4rem; border: 1px solid var(--line); }
+label.pick { font-weight: 400; margin: 0; } label.pick input { width: auto; }
+caption { text-align: left; font-size: .85rem; padding: .25rem 0; }
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: .75rem; margin: 1rem 0; }
 dl div { background: var(--soft); border-radius: .4rem; padding: .5rem .75rem; }
 dt { font-size: .85rem; } dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums; }

@@ -1,4 +1,5 @@
-import type { FastifyReply } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { homeOf } from './home.ts';
 import { html, sendPage } from './html.ts';
 
 /**
@@ -7,6 +8,7 @@ import { html, sendPage } from './html.ts';
  * The secret is in a password field that no browser fills in or keeps unless its user wants it to.
  */
 export function sendLoginPage(
+  request: FastifyRequest,
   reply: FastifyReply,
   { environment, next, error }: { environment: string; next: string; error?: string },
 ): FastifyReply {
@@ -18,7 +20,7 @@ export function sendLoginPage(
     narrow: true,
     body: html`<h1>Log in</h1>
 ${complaint}
-<form method="post" action="/admin/login">
+<form method="post" action="${homeOf(request)}/login">
 <label for="secret">Admin secret</label>
 <input id="secret" name="secret" type="password" required autofocus autocomplete="current-password"${described}>
 <input type="hidden" name="next" value="${next}">
@@ -28,14 +30,18 @@ ${complaint}
 }
 
 /** Asks before logging out, since a link alone must not end a session. */
-export function sendLogoutPage(reply: FastifyReply, environment: string): FastifyReply {
+export function sendLogoutPage(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  environment: string,
+): FastifyReply {
   return sendPage(reply, {
     title: 'Log out',
     environment,
     narrow: true,
-    links: [{ text: 'Queues', href: '/admin/queues' }],
+    links: [{ text: 'Overview', href: homeOf(request) }],
     body: html`<h1>Log out</h1>
 <p>The session ends, also where somebody copied its cookie.</p>
-<form method="post" action="/admin/logout"><button type="submit">Log out</button></form>`,
+<form method="post" action="${homeOf(request)}/logout"><button type="submit">Log out</button></form>`,
   });
 }

@@ -49,23 +49,36 @@ export type RunView = {
 
 const REFRESH_SECONDS = 5;
 
+type Links = readonly { readonly text: string; readonly href: string }[];
+const LINKS: Links = [
+  { text: 'Queues', href: '/admin/queues' },
+  { text: 'Log out', href: '/admin/logout' },
+];
+
+export type RunPageParts = {
+  readonly links?: Links;
+  /** What can be done with the run. */
+  readonly controls?: Html | null;
+  /** Below the tenants. */
+  readonly more?: Html | null;
+};
+
 /** The page that a job on the board leads to. Loads itself again until the run is settled. */
 export function sendRunPage(
   reply: FastifyReply,
   environment: string,
   { run, tenants }: RunView,
+  { links = LINKS, controls = null, more = null }: RunPageParts = {},
 ): FastifyReply {
   return sendPage(reply, {
     title: `Run ${run.runId}`,
     environment,
-    links: [
-      { text: 'Queues', href: '/admin/queues' },
-      { text: 'Log out', href: '/admin/logout' },
-    ],
+    links,
     ...(!isSettled(run.status) && { refreshSeconds: REFRESH_SECONDS }),
     body: html`<h1>Run ${run.runId}</h1>
 <p><span class="badge ${run.status}">${run.status}</span> <strong>${run.message}</strong></p>
 ${run.reason === null ? null : html`<p>Reason: ${run.reason}</p>`}
+${controls}
 <p>Target ${run.target}, ${run.batchSize} rows a batch${run.dryRun ? ', dry run: nothing is written' : ''}.
 Created ${time(run.createdAt)}, started ${time(run.startedAt)}, settled ${time(run.settledAt)}.</p>
 <label for="progress">${run.progress} % done, ${run.tenants.settled} of ${run.tenants.total} tenants settled${leftOf(run.etaSeconds)}</label>
@@ -76,7 +89,8 @@ ${tenants.length < run.tenants.total ? html`<p>The first ${tenants.length} of ${
 <div class="scroll"><table>
 <thead><tr><th scope="col">Tenant</th><th scope="col">Status</th>${COLUMNS.map((name) => html`<th scope="col" class="number">${name}</th>`)}</tr></thead>
 <tbody>${tenants.map(rowOf)}</tbody>
-</table></div>`,
+</table></div>
+${more}`,
   });
 }
 

@@ -14,6 +14,7 @@ import {
   refusalOf,
   requireSecret,
 } from './auth.ts';
+import { createCallApi } from './console/call-api.ts';
 import { addHealthRoutes } from './health.ts';
 import { observeRequests } from './metrics.ts';
 import { addOpenApi, describeAdminRoutes } from './openapi.ts';
@@ -87,6 +88,7 @@ export async function buildServer(deps: ServerDeps): Promise<FastifyInstance> {
     queues: deps.queues,
     runUrl: deps.runUrl ?? ((runId) => `/admin/runs/${runId}`),
     readRun: deps.readRun ?? (async () => null),
+    call: createCallApi(app, deps.adminSecret),
     sessions: new Sessions(deps, deps.endedSessions ?? endedInMemory(), deps.now),
     countFailure,
   });

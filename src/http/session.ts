@@ -1,6 +1,7 @@
 import { createHmac, randomBytes, scrypt, timingSafeEqual } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type AccessSecrets, isSecret, type Role, rolesOf } from './auth.ts';
+import { homeOf } from './home.ts';
 
 const COOKIE = 'infill_session';
 const SESSION_MS = 8 * 60 * 60 * 1_000;
@@ -111,7 +112,7 @@ function keyOf(signer: Signer): Promise<Buffer> {
 }
 
 function cookieOptions(request: FastifyRequest) {
-  return { httpOnly: true, sameSite: 'strict', path: '/admin', secure: cameByHttps(request) } as const;
+  return { httpOnly: true, sameSite: 'strict', path: homeOf(request), secure: cameByHttps(request) } as const;
 }
 
 // The headers are believed whoever sends them: the worst that a false one does is that its sender cannot log in.
@@ -135,11 +136,13 @@ export function isFromOwnPage(request: FastifyRequest): boolean {
   return origin === undefined || (URL.canParse(origin) && new URL(origin).host === request.host);
 }
 
+const PAGES = /^\/admin(?:$|\/(?:queues|runs|start|keys|quarantine|switches|audit|health)(?:\/|$))/;
+
 /** Where to go after logging in: a page under `/admin` of this server, else the board. Never another site. */
 export function localPage(wanted: unknown): string {
   const fallback = '/admin/queues';
   if (typeof wanted !== 'string' || !URL.canParse(wanted, 'http://local')) return fallback;
   const { origin, pathname, search } = new URL(wanted, 'http://local');
-  const ours = origin === 'http://local' && /^\/admin\/(queues|runs)(\/|$)/.test(pathname);
+  const ours = origin === 'http://local' && PAGES.test(pathname);
   return ours ? `${pathname}${search}` : fallback;
 }
