@@ -25,9 +25,12 @@ function textOf(part: Part): string {
 }
 
 const STYLE = `
-:root { color-scheme: light dark; --line: #8886; --soft: #8882; --accent: #2563eb; --bad: #c0262d; --good: #15803d; }
+:root { color-scheme: light dark; --page: light-dark(#fff, #121214); --ink: light-dark(#18181b, #f4f4f5);
+  --line: light-dark(#c8c8cf, #4b4b54); --soft: light-dark(#f1f1f4, #26262b); --accent: #2563eb;
+  --bad: light-dark(#b01e25, #fca5a5); --good: light-dark(#166534, #86efac); --link: light-dark(#1d4ed8, #a5b4fc); }
 * { box-sizing: border-box; }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0; background: var(--page); color: var(--ink); }
+a { color: var(--link); }
 header { display: flex; gap: .75rem; align-items: center; padding: .75rem 1.5rem; border-bottom: 1px solid var(--line); }
 header strong { font-size: 1.1rem; }
 header nav { margin-left: auto; display: flex; gap: 1rem; }
@@ -39,6 +42,7 @@ h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
 .succeeded { color: var(--good); } .failed, .incomplete, .error { color: var(--bad); }
 .error { border-left: 4px solid; padding: .25rem .75rem; }
 label { display: block; font-weight: 600; margin-bottom: .25rem; }
+input, select { background: var(--page); color: var(--ink); }
 input, button { font: inherit; width: 100%; padding: .6rem .75rem; border-radius: .4rem; border: 1px solid var(--line); }
 button { margin-top: 1rem; background: var(--accent); color: #fff; border-color: transparent; cursor: pointer; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
@@ -55,7 +59,7 @@ header { flex-wrap: wrap; } header nav { flex-wrap: wrap; }
 .part-quarantined { fill: #7e22ce; background: #7e22ce; } .part-unembeddable { fill: #6b7280; background: #6b7280; }
 form.inline { display: inline; } form.inline button { width: auto; margin: 0 .25rem .25rem 0; padding: .3rem .8rem; }
 form.filter { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .4rem .75rem; align-items: end; margin: 0 0 1rem; }
-form.filter label { margin: 0; align-self: end; } form.filter button { margin-top: 0; }
+.field label { margin: 0 0 .15rem; font-size: .9rem; } form.filter button { margin-top: 0; }
 button.second { background: none; color: inherit; border-color: var(--line); }
 select { font: inherit; width: 100%; padding: .6rem .75rem; border-radius: .4rem; border: 1px solid var(--line); }
 label.pick { font-weight: 400; margin: 0; } label.pick input { width: auto; }

@@ -81,7 +81,7 @@ ${run.reason === null ? null : html`<p>Reason: ${run.reason}</p>`}
 ${controls}
 <p>Target ${run.target}, ${run.batchSize} rows a batch${run.dryRun ? ', dry run: nothing is written' : ''}.
 Created ${time(run.createdAt)}, started ${time(run.startedAt)}, settled ${time(run.settledAt)}.</p>
-<label for="progress">${run.progress} % done, ${run.tenants.settled} of ${run.tenants.total} tenants settled${leftOf(run.etaSeconds)}</label>
+<label for="progress">${run.progress} % done, ${run.tenants.settled} of ${run.tenants.total} tenants settled${leftOf(isSettled(run.status) ? null : run.etaSeconds)}</label>
 <progress id="progress" max="100" value="${run.progress}"></progress>
 <dl>${figures(run).map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
 <h2>Tenants</h2>

@@ -66,7 +66,7 @@ describe('the console', () => {
     const before = await page('/admin');
     expect(before.text).toContain('0 of 3 rows have their embedding (0%)');
     expect(before.text).toContain('Start a run: 3 rows are missing.');
-    expect((await page('/admin/start?target=notes')).text).toMatch(/Start the run \(\$/);
+    expect((await page('/admin/start?target=notes')).text).toMatch(/Start the run \(under \$0\.0001/);
 
     const started = await post('/admin/start', { target: 'notes', batchSize: '2' });
     const location = started.headers.get('location') ?? '';

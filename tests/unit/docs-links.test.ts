@@ -48,6 +48,7 @@ describe('routes', async () => {
     '/readyz',
     '/metrics',
     '/docs',
+    '/admin',
     '/admin/queues',
     '/admin/login',
     '/admin/runs/{runId}',

@@ -137,7 +137,9 @@ export function moment(iso: unknown): string {
 }
 
 export function dollars(value: unknown): string {
-  return typeof value === 'number' ? `$${value.toFixed(value < 1 ? 4 : 2)}` : 'price not known';
+  if (typeof value !== 'number') return 'price not known';
+  if (value > 0 && value < 0.0001) return 'under $0.0001';
+  return `$${value.toFixed(value < 1 ? 4 : 2)}`;
 }
 
 /** A table with a heading for each column; on a narrow screen it scrolls by itself. */

@@ -43,8 +43,8 @@ export function addRuns(scope: FastifyInstance, { environment, call }: ConsoleDe
         run.message,
       ]);
       const more = listed.body.nextCursor;
-      const body = html`<form class="filter" method="get" action="${home}/runs"><label for="target">Target</label><input id="target" name="target" value="${target}">
-<label for="status">Status</label><input id="status" name="status" value="${status}"><button type="submit">Filter</button></form>
+      const body = html`<form class="filter" method="get" action="${home}/runs"><div class="field"><label for="target">Target</label><input id="target" name="target" value="${target}"></div>
+<div class="field"><label for="status">Status</label><input id="status" name="status" value="${status}"></div><button type="submit">Filter</button></form>
 ${tableOf('Runs, the newest first', ['created', 'target', 'status', 'rows', 'cost', 'message'], rows)}
 ${more === null ? null : html`<p><a href="${home}/runs?target=${encodeURIComponent(target)}&amp;status=${encodeURIComponent(status)}&amp;cursor=${encodeURIComponent(more)}">Older runs</a></p>`}`;
       return sendConsolePage(
@@ -153,7 +153,7 @@ export function runControls(request: FastifyRequest, run: Json): Html | null {
   const canChange = ['queued', 'running', 'pausing', 'paused'].includes(run.status);
   const fields = SETTINGS.map(
     ({ name, label }) =>
-      html`<label for="${name}">${label}</label><input id="${name}" name="${name}" type="number" min="0" step="any" value="${run[name] ?? ''}">`,
+      html`<div class="field"><label for="${name}">${label}</label><input id="${name}" name="${name}" type="number" min="0" step="any" value="${run[name] ?? ''}"></div>`,
   );
   return html`<div class="actions">${buttons}</div>
 ${canChange ? html`<details><summary>Change its settings</summary><form class="filter" method="post" action="${page}/settings">${fields}<button type="submit">Change</button></form></details>` : null}`;

@@ -75,7 +75,7 @@ function estimateOf(
 ): Html {
   const { target, model, rows, tokens, costUsd, seconds, pricesAsOf } = found;
   if (rows === 0) return html`<p>No missing embeddings found in ${target}.</p>`;
-  const cost = costUsd === null ? 'price not known' : `${dollars(costUsd.low)} to ${dollars(costUsd.high)}`;
+  const cost = costOf(costUsd);
   const shown = found.tenants
     .filter(({ tenantId }: Json) => tenantId.includes(search))
     .slice(0, TENANTS_SHOWN_MAX);
@@ -84,25 +84,31 @@ function estimateOf(
       ? html`<label class="pick"><input type="checkbox" form="start" name="tenantId" value="${one.tenantId}"> ${one.tenantId}</label>`
       : one.tenantId,
     one.rows,
-    one.costUsd === null ? 'price not known' : `${dollars(one.costUsd.low)} to ${dollars(one.costUsd.high)}`,
+    costOf(one.costUsd),
     timeOf(one.seconds),
   ]);
   return html`<p>${count(rows)} ${rows === 1 ? 'row' : 'rows'} of ${count(found.tenants.length)} ${found.tenants.length === 1 ? 'tenant' : 'tenants'}: ${count(tokens.low)} to ${count(tokens.high)} tokens of ${model},
 <strong>${cost}</strong>, about ${timeOf(seconds)}. Prices as of ${pricesAsOf}. Nothing was sent for this estimate.</p>
 ${mayStart ? startForm(target, cost, home) : null}
 <h2>By tenant</h2>
-<form class="filter" method="get" action="${home}/start"><input type="hidden" name="target" value="${target}"><label for="search">Tenant contains</label><input id="search" name="search" value="${search}"><button type="submit">Search</button></form>
+<form class="filter" method="get" action="${home}/start"><input type="hidden" name="target" value="${target}"><div class="field"><label for="search">Tenant contains</label><input id="search" name="search" value="${search}"></div><button type="submit">Search</button></form>
 ${tableOf(`The tenants of ${target} with missing rows. Choose some, or none for all`, ['tenant', 'rows', 'cost', 'time'], lines)}
 ${shown.length < found.tenants.length ? html`<p>${count(shown.length)} of ${count(found.tenants.length)} tenants are shown: search for others.</p>` : null}`;
 }
 
 function startForm(target: string, cost: string, home: string): Html {
   return html`<form id="start" class="filter" method="post" action="${home}/start"><input type="hidden" name="target" value="${target}">
-<label for="batchSize">Rows a batch</label><input id="batchSize" name="batchSize" type="number" min="1" max="2048" value="50">
-<label for="limit">Rows at most</label><input id="limit" name="limit" type="number" min="1">
-<label for="maxCostUsd">Dollars at most</label><input id="maxCostUsd" name="maxCostUsd" type="number" min="0" step="any">
+<div class="field"><label for="batchSize">Rows a batch</label><input id="batchSize" name="batchSize" type="number" min="1" max="2048" value="50"></div>
+<div class="field"><label for="limit">Rows at most</label><input id="limit" name="limit" type="number" min="1"></div>
+<div class="field"><label for="maxCostUsd">Dollars at most</label><input id="maxCostUsd" name="maxCostUsd" type="number" min="0" step="any"></div>
 <button type="submit">Start the run (${cost})</button>
 <button type="submit" name="dryRun" value="true" class="second">Dry run: costs the same, writes nothing</button></form>`;
+}
+
+function costOf(range: Json): string {
+  if (range === null) return 'price not known';
+  const [low, high] = [dollars(range.low), dollars(range.high)];
+  return low === high ? low : `${low} to ${high}`;
 }
 
 function timeOf({ low, high }: Json): string {

@@ -102,10 +102,10 @@ ${mayChange ? keyForm(home) : null}`;
 
 function keyForm(home: string): Html {
   return html`<h2>Store or replace a key</h2>
-<form class="filter" method="post" action="${home}/keys" autocomplete="off"><label for="tenantId">Tenant</label><input id="tenantId" name="tenantId" required>
-<label for="apiKey">Key (never shown again)</label><input id="apiKey" name="apiKey" type="password" required autocomplete="off">
-<label for="baseUrl">Base URL, if it is not the platform's</label><input id="baseUrl" name="baseUrl" type="url">
-<label for="organization">Organisation</label><input id="organization" name="organization"><button type="submit">Try and store it</button></form>`;
+<form class="filter" method="post" action="${home}/keys" autocomplete="off"><div class="field"><label for="tenantId">Tenant</label><input id="tenantId" name="tenantId" required></div>
+<div class="field"><label for="apiKey">Key (never shown again)</label><input id="apiKey" name="apiKey" type="password" required autocomplete="off"></div>
+<div class="field"><label for="baseUrl">Base URL, if it is not the platform's</label><input id="baseUrl" name="baseUrl" type="url"></div>
+<div class="field"><label for="organization">Organisation</label><input id="organization" name="organization"></div><button type="submit">Try and store it</button></form>`;
 }
 
 function addQuarantine(scope: FastifyInstance, { environment, call }: ConsoleDeps): void {
@@ -153,7 +153,7 @@ function addQuarantine(scope: FastifyInstance, { environment, call }: ConsoleDep
     const more = listed.body.nextCursor;
     const fields = Object.entries({ target, tenantId, code }).map(
       ([name, value]) =>
-        html`<label for="${name}">${name}</label><input id="${name}" name="${name}" value="${value}">`,
+        html`<div class="field"><label for="${name}">${name}</label><input id="${name}" name="${name}" value="${value}"></div>`,
     );
     const body = html`<p>Rows that the provider refuses. Another text of a row is tried again by itself.</p>
 <form class="filter" method="get" action="${home}/quarantine">${fields}<button type="submit">Filter</button></form>
@@ -190,8 +190,8 @@ function addSwitches(scope: FastifyInstance, { environment, call }: ConsoleDeps)
     ]);
     const form = html`<h2>Hold something</h2>
 <form class="filter" method="post" action="${home}/switches"><input type="hidden" name="hold" value="true">
-<label for="scope">What</label><select id="scope" name="scope"><option value="global">everything</option><option value="target">a target</option><option value="tenant">a tenant</option></select>
-<label for="name">Its name (not for everything)</label><input id="name" name="name"><label for="reason">Why</label><input id="reason" name="reason" maxlength="500"><button type="submit">Hold it</button></form>`;
+<div class="field"><label for="scope">What</label><select id="scope" name="scope"><option value="global">everything</option><option value="target">a target</option><option value="tenant">a tenant</option></select></div>
+<div class="field"><label for="name">Its name (not for everything)</label><input id="name" name="name"></div><div class="field"><label for="reason">Why</label><input id="reason" name="reason" maxlength="500"></div><button type="submit">Hold it</button></form>`;
     const body = html`<p>What is held admits nothing more. Batches in hand go on to their end.</p>
 ${tableOf('What is held', ['scope', 'name', 'why', 'by', 'since', 'actions'], rows)}
 ${mayChange ? form : null}`;
