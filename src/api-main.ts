@@ -125,7 +125,11 @@ function openServices(config: Config, log: Log, opened: Closeable[]) {
   const queues = openQueues(connection.redis, config.redis.keyPrefix);
   opened.push({ name: 'queues', close: () => closeQueues(queues) });
 
-  const embedder = createOpenAiEmbedder({ connectionsMax: 4, timeoutMs: KEY_TRIAL_TIMEOUT_MS });
+  const embedder = createOpenAiEmbedder({
+    connectionsMax: 4,
+    timeoutMs: KEY_TRIAL_TIMEOUT_MS,
+    own: config.keys,
+  });
   opened.push({ name: 'embedder', close: () => embedder.close() });
   return { database, pooling, connection, queues, embedder };
 }

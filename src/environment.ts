@@ -171,7 +171,9 @@ const VARIABLES = {
   ALLOWED_BASE_URLS: z
     .string()
     .default('')
-    .describe('Base URLs, separated by commas, that a credential may name although they are not https.'),
+    .describe(
+      'Base URLs, separated by commas, that a credential may name although they are not https, or lead to a network of your own.',
+    ),
   TARGETS_FILE: z.string().min(1).default(TARGETS_FILE_DEFAULT).describe('The tables to keep complete.'),
   HOST: z.string().min(1).default('0.0.0.0').describe('Address to listen on.'),
   PORT: port.default(3000).describe('Port of the admin API.'),

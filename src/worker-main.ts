@@ -157,7 +157,7 @@ function openServices(config: Config, log: Log, opened: Closeable[]) {
   opened.push({ name: 'queues', close: () => closeQueues(queues) });
 
   // As many again while slots are lent out.
-  const embedder = createOpenAiEmbedder({ connectionsMax: 2 * config.worker.concurrency });
+  const embedder = createOpenAiEmbedder({ connectionsMax: 2 * config.worker.concurrency, own: config.keys });
   opened.push({ name: 'embedder', close: () => embedder.close() });
   const checkRedis = createRedisCheck(connection, { db: database.db, keyPrefix });
   return { database, lane, redis, checkRedis, queues, embedder };

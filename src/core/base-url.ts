@@ -1,3 +1,5 @@
+import { mayBePublicHost } from './public-address.ts';
+
 /**
  * A base URL in the one spelling that is stored and compared: scheme and host in lower case, no default port, no slash at
  * the end of its path. A query stays as it is: Azure wants `?api-version=…`. Two spellings of an address would be two accounts to pace.
@@ -31,11 +33,11 @@ export function isOwnBaseUrl(base: string, { defaultBaseUrl, allowedBaseUrls }: 
 /** Fields of a query that hold what nobody should read: an address is shown, stored and logged as it is. */
 const SECRET_NAME = /key|token|secret|password|signature|^sig$|auth/i;
 
-/** Whether a tenant's key may be sent to an address: one that the operator chose, or a plain https URL. */
+/** Whether a tenant's key may be sent to an address: one that the operator chose, or a plain https URL of the public internet. */
 export function mayReceiveKeys(base: string, own: OwnBaseUrls): boolean {
   if (isOwnBaseUrl(base, own)) return true;
   const url = URL.canParse(base) ? new URL(base) : undefined;
   const isPlain = url !== undefined && url.username === '' && url.password === '' && !/#|\?$/.test(base);
   const holdsSecret = [...(url?.searchParams.keys() ?? [])].some((name) => SECRET_NAME.test(name));
-  return isPlain && !holdsSecret && url.protocol === 'https:';
+  return isPlain && !holdsSecret && url.protocol === 'https:' && mayBePublicHost(url.hostname);
 }

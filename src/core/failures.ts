@@ -61,7 +61,7 @@ export const FAILURES = {
   key_unreadable: { verdict: 'stop_tenant', because: 'the stored key does not open with CREDENTIALS_KEY' },
   address_refused: {
     verdict: 'stop_tenant',
-    because: "the credential's base URL is not one that keys may be sent to",
+    because: "keys may not be sent to the credential's base URL",
   },
   model_unavailable: {
     verdict: 'stop_tenant',

@@ -45,8 +45,13 @@ export async function checkKey(
     if (!(error instanceof EmbedError)) throw error;
     // In another form, which its server may take: each refusal rules one out, so this comes to an end.
     if (error.again && attemptsLeft > 0) return checkKey(tryKey, credential, attemptsLeft - 1);
-    return statusAfter(error) ?? { status: 'unchecked', reason: error.message };
+    return statusAfter(error) ?? { status: 'unchecked', reason: reasonOf(error) };
   }
+}
+
+/** Where nothing answered, one and the same whatever the reason: a trial is not to tell who listens in this network. */
+function reasonOf(error: EmbedError): string {
+  return error.status === undefined ? new EmbedError('connection_failed').message : error.message;
 }
 
 function unplannedReason({ status }: UnplannedStatus): string {

@@ -104,7 +104,7 @@ function checkedBaseUrl(given: string | undefined, keys: CredentialRoutesDeps['k
   const base = normalBaseUrl(given);
   if (mayReceiveKeys(base, keys)) return base;
   const message =
-    'must be an https URL without credentials (also in its query), fragment or an empty query, or be listed in ALLOWED_BASE_URLS';
+    'must be an https URL of the public internet, without credentials (also in its query), fragment or an empty query, or be listed in ALLOWED_BASE_URLS';
   throw new Problem('invalid_request', `baseUrl ${message}`, { errors: [{ field: 'baseUrl', message }] });
 }
 

@@ -1,10 +1,11 @@
 import OpenAI, { APIError } from 'openai';
 import { Agent, request } from 'undici';
-import { endpointUrl } from '../core/base-url.ts';
+import { endpointUrl, isOwnBaseUrl, type OwnBaseUrls } from '../core/base-url.ts';
 import type { Credential } from '../core/credential.ts';
 import { EmbedError } from '../core/failures.ts';
 import { API_KEY_HEADER_DEFAULT } from '../core/request-headers.ts';
 import { ERROR_BYTES_MAX, readAnswer, readErrorText } from './answer-body.ts';
+import { publicConnector } from './public-connector.ts';
 
 /** Clients kept. One costs 13 KB and 60 µs to make, so the number is about memory and not about speed. */
 const CLIENTS_MAX = 500;
@@ -14,6 +15,11 @@ export type ClientsOptions = {
   readonly timeoutMs: number;
   /** Connections to each provider, shared by all keys. */
   readonly connectionsMax: number;
+  /**
+   * The addresses that the operator chose. All others are connected to only where they are of the public internet. Absent: no
+   * address is refused.
+   */
+  readonly own?: OwnBaseUrls | undefined;
 };
 
 export type Clients = {
@@ -24,15 +30,18 @@ export type Clients = {
 };
 
 /** Makes one SDK client a credential, all of them over one pool of connections. */
-export function createClients({ timeoutMs, connectionsMax }: ClientsOptions): Clients {
+export function createClients({ timeoutMs, connectionsMax, own }: ClientsOptions): Clients {
   const clients = new Map<string, OpenAI>();
-  const agent = new Agent({
+  const settings = {
     connections: connectionsMax,
     allowH2: false, // over HTTP/2 the number of connections would cap nothing
     headersTimeout: timeoutMs,
     bodyTimeout: timeoutMs,
-    connect: { timeout: CONNECT_TIMEOUT_MS },
-  });
+  };
+  const agent = new Agent({ ...settings, connect: { timeout: CONNECT_TIMEOUT_MS } });
+  const publicAgent = new Agent({ ...settings, connect: publicConnector(CONNECT_TIMEOUT_MS) });
+  const agentOf = ({ baseUrl }: Credential) =>
+    own === undefined || isOwnBaseUrl(baseUrl, own) ? agent : publicAgent;
   let closed: Promise<void> | undefined;
 
   return {
@@ -41,7 +50,10 @@ export function createClients({ timeoutMs, connectionsMax }: ClientsOptions): Cl
       const known = clients.get(id);
       clients.delete(id);
       // The fingerprint is cut, so the key decides whether this is the same key.
-      const client = known?.apiKey === credential.apiKey ? known : createClient(credential, agent, timeoutMs);
+      const client =
+        known?.apiKey === credential.apiKey
+          ? known
+          : createClient(credential, agentOf(credential), timeoutMs);
       clients.set(id, client);
 
       const oldest = clients.keys().next().value;
@@ -50,7 +62,7 @@ export function createClients({ timeoutMs, connectionsMax }: ClientsOptions): Cl
     },
 
     close() {
-      closed ??= agent.close();
+      closed ??= Promise.all([agent.close(), publicAgent.close()]).then(() => undefined);
       return closed;
     },
   };

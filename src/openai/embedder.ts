@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import type OpenAI from 'openai';
+import type { OwnBaseUrls } from '../core/base-url.ts';
 import type { Credential } from '../core/credential.ts';
 import { EmbedError } from '../core/failures.ts';
 import type { ProviderLimits } from '../core/provider-limits.ts';
@@ -68,14 +69,17 @@ export type OpenAiEmbedderOptions = {
   readonly timeoutMs?: number;
   /** Connections to each provider; give it at least as many as batches run at once. */
   readonly connectionsMax: number;
+  /** The addresses that the operator chose; all others must be of the public internet. Absent: no address is refused. */
+  readonly own?: OwnBaseUrls;
 };
 
 /** Makes the embedder over the OpenAI SDK, for OpenAI and whatever speaks its language. Close it when done. */
 export function createOpenAiEmbedder({
   timeoutMs = 60_000,
   connectionsMax,
+  own,
 }: OpenAiEmbedderOptions): Embedder & { close(): Promise<void> } {
-  const clients = createClients({ timeoutMs, connectionsMax });
+  const clients = createClients({ timeoutMs, connectionsMax, own });
   const traits = new ServerTraits(sendsDimensions);
 
   return {

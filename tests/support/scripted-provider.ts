@@ -5,7 +5,11 @@ import { inspect } from 'node:util';
 import { onTestFinished } from 'vitest';
 import type { Credential } from '../../src/core/credential.ts';
 import { EmbedError } from '../../src/core/failures.ts';
-import { createOpenAiEmbedder, type EmbedRequest } from '../../src/openai/embedder.ts';
+import {
+  createOpenAiEmbedder,
+  type EmbedRequest,
+  type OpenAiEmbedderOptions,
+} from '../../src/openai/embedder.ts';
 
 export const KEY = 'sk-tenant-1-0123456789abcdef';
 export const REQUEST = {
@@ -45,10 +49,7 @@ export async function startProvider(reply: Reply) {
   return { seen, sockets, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1` };
 }
 
-export async function setupEmbedder(
-  reply: Reply,
-  options: { timeoutMs?: number; connectionsMax?: number } = {},
-) {
+export async function setupEmbedder(reply: Reply, options: Partial<OpenAiEmbedderOptions> = {}) {
   const provider = await startProvider(reply);
   const embedder = createOpenAiEmbedder({ connectionsMax: 4, ...options });
   onTestFinished(() => embedder.close());
