@@ -103,7 +103,7 @@ async function sendAt(
     call.onRequest();
   };
   try {
-    const answer = await send(deps, { ...call, onRequest }, texts);
+    const answer = believable(await send(deps, { ...call, onRequest }, texts), texts);
     await briefly(deps, deps.pacer.settled(place, heard(answer)));
     return answer.tokens > 0 ? answer : { ...answer, tokens: place.taken.tokens };
   } catch (error) {
@@ -114,6 +114,18 @@ async function sendAt(
   } finally {
     await deps.pacer.released(place);
   }
+}
+
+/** What a server may add to an input by itself, such as marks of begin and end. */
+const ADDED_TOKENS_MAX = 16;
+
+/**
+ * An answer that claims no more tokens than its texts can have: no token is less than a byte. A server that claims more, by
+ * mistake or not, would end a run with a cap, and hold up its account.
+ */
+function believable(answer: EmbedAnswer, texts: readonly string[]): EmbedAnswer {
+  const tokensMax = texts.reduce((sum, text) => sum + Buffer.byteLength(text) + ADDED_TOKENS_MAX, 0);
+  return answer.tokens <= tokensMax ? answer : { ...answer, tokens: tokensMax };
 }
 
 /** Longest that a slot waits for another batch to find out whether a key works. */

@@ -10,7 +10,7 @@ const TROUBLES: readonly (readonly [RegExp, string | ((match: RegExpExecArray) =
     'it refuses the user or the password of REDIS_URL',
   ],
   [
-    /NOPERM.*?'([a-z|]{1,30})' command/i,
+    /NOPERM.{0,200}?'([a-z|]{1,30})' command/i,
     ([, command]) =>
       `its user may not use the command ${command}: allow it in the ACL (docs/operations.md lists all commands)`,
   ],

@@ -37,7 +37,8 @@ export async function readSpending(
 ): Promise<{ tokens: number; costUsd: number | null }> {
   const rows = await db.execute<{ tokens: number; costUsd: number | null }>(sql`
     SELECT coalesce(sum(tokens), 0)::float8 AS "tokens", sum(cost_usd) AS "costUsd"
-      FROM infill.run_tenants WHERE run_id = ${runId}`);
+      FROM infill.run_tenants p WHERE p.run_id = ${runId}
+       AND NOT EXISTS (SELECT 1 FROM infill.tenant_credentials c WHERE c.tenant_id = p.tenant_id AND c.base_url IS NOT NULL)`);
   return rows[0] ?? { tokens: 0, costUsd: null };
 }
 
