@@ -2,7 +2,7 @@
 
 const TROUBLES: readonly (readonly [RegExp, string])[] = [
   [
-    /\b28P01\b|password authentication failed|SASL: .*password/i,
+    /\b28P01\b|password authentication failed|SASL: .{0,200}password/i,
     'it refuses the password: check the user and the password in DATABASE_URL',
   ],
   [
