@@ -34,6 +34,8 @@ export type Habits = {
   readonly always?: OddReply;
   /** Refuses so many requests at first. */
   readonly atFirst?: { readonly times: number } & OddReply;
+  /** Refuses every so many-th request, whatever it holds. */
+  readonly sometimes?: { readonly every: number } & OddReply;
   /** Refuses requests without this header. */
   readonly needsHeader?: readonly [name: string, value: string];
   readonly needsQuery?: string;
@@ -121,12 +123,14 @@ function refusalOf(habits: Habits, { texts, body, request, number }: Asked): Odd
     rows = [],
     always,
     atFirst,
+    sometimes,
     needsHeader,
     needsQuery,
     needsModel,
   } = habits;
   if (always !== undefined) return always;
   if (atFirst !== undefined && number <= atFirst.times) return atFirst;
+  if (sometimes !== undefined && number % sometimes.every === 0) return sometimes;
   if (needsHeader !== undefined && request.headers[needsHeader[0]] !== needsHeader[1])
     return { status: 401, body: { error: { message: 'Access denied due to missing subscription key.' } } };
   if (needsQuery !== undefined && !(request.url ?? '').endsWith(`?${needsQuery}`))

@@ -14,7 +14,7 @@ import type { FittedInput } from './fit-inputs.ts';
 export class RunStopped extends Error {}
 
 /** So many requests may fail one after the other, since one was answered, before a plain word is sent again. */
-const FAILURES_WITHOUT_PROBE = 3;
+const FAILURES_WITHOUT_PROBE = 6;
 
 /** How long a batch stays away while another one has the account to itself. */
 const AWAY_MS = 20_000;

@@ -198,8 +198,9 @@ async function onFailure(deps: BatchDeps, call: Call, place: Reservation, error:
   if (isProviderFailure(error) && !(isSure && error.status !== undefined)) {
     const { next, waitMs } = await deps.pacer.failed(place);
     if (next === 'wait') throw new EmbedError('account_paused', { ...error, retryAfterMs: waitMs });
-    if ((await probe(deps, call, waitMs)) === 'changed') return true;
-    throw withOthersPassing(error);
+    const word = await probe(deps, call, waitMs);
+    if (word === 'changed') return true;
+    throw word === 'answered' ? withOthersPassing(error) : error;
   }
   await deps.pacer.settled(place, { tokens: null, limits, organization: null });
   if (isSure) throw withOthersPassing(error);

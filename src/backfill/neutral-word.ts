@@ -27,7 +27,11 @@ const UNUSABLE_ROUNDS_MAX = 3;
  * @throws {EmbedError} `model_wrong_dimensions` when the word's vector has a wrong length, too. `provider_unusable` when the
  *   word's answer was of no use several times in a row.
  */
-export async function isWordUsable(deps: BatchDeps, call: Call): Promise<boolean> {
+export async function isWordUsable(
+  deps: BatchDeps,
+  call: Call,
+  triesLeft = WORD_TRIES - 1,
+): Promise<boolean> {
   const size = { inputs: 1, bytes: PROBE_TEXT.length };
   const place = await reserveSoon(deps.pacer, call.credential, call.model, size, call.signal);
   // The batch comes again anyway, and asks then.
@@ -39,11 +43,17 @@ export async function isWordUsable(deps: BatchDeps, call: Call): Promise<boolean
     if (error instanceof EmbedError && error.code === 'answer_wrong_dimensions' && !error.again)
       throw new EmbedError('model_wrong_dimensions', error);
     noteUnusable(deps, call, error);
-    return false;
+    // A trouble that has nothing to do with the answer before.
+    const isPassing = isProviderFailure(error) && error.status !== undefined;
+    if (!isPassing || triesLeft === 0) return false;
   } finally {
     await deps.pacer.released(place);
   }
+  return isWordUsable(deps, call, triesLeft - 1);
 }
+
+/** How often the word is sent, if the provider fails meanwhile. */
+const WORD_TRIES = 2;
 
 /** @throws {EmbedError} `provider_unusable`. */
 function noteUnusable(deps: BatchDeps, call: Call, error: unknown): void {
@@ -70,12 +80,17 @@ function noteDown(deps: BatchDeps, call: Call, error: EmbedError): void {
 }
 
 /**
- * Sends the neutral word. Returns `changed` when it was answered in another form than the work's request had.
+ * Sends the neutral word. Returns `changed` when it was answered in another form than the work's request had. A refusal shows
+ * that the provider is there, and nothing about the work.
  *
  * @throws {EmbedError} `account_paused` when the neutral word is not answered either, `provider_unusable` when that was so time
  *   and again.
  */
-export async function probe(deps: BatchDeps, call: Call, inMs: number): Promise<'same' | 'changed'> {
+export async function probe(
+  deps: BatchDeps,
+  call: Call,
+  inMs: number,
+): Promise<'answered' | 'refused' | 'changed'> {
   // Until a fixed limit has room for it. The slot is kept: only the work that failed can be cleared of blame or take it.
   for (let leftMs = inMs; leftMs > 0; leftMs -= LOOK_MS) {
     await pause(Math.min(leftMs, LOOK_MS), call.signal);
@@ -95,7 +110,8 @@ export async function probe(deps: BatchDeps, call: Call, inMs: number): Promise<
     if (!isUnusable(failure)) noteDown(deps, call, failure);
     throw new EmbedError('account_paused', { ...failure, retryAfterMs: waitMs });
   }
-  return isChanged && failure === undefined ? 'changed' : 'same';
+  if (failure !== undefined) return 'refused';
+  return isChanged ? 'changed' : 'answered';
 }
 
 /** What the neutral word failed with. */

@@ -16,7 +16,7 @@ const PROVIDER_FAILURES: readonly FailureCode[] = [
   'answer_malformed',
 ];
 
-export function isProviderFailure(error: unknown): boolean {
+export function isProviderFailure(error: unknown): error is EmbedError {
   return error instanceof EmbedError && PROVIDER_FAILURES.includes(error.code);
 }
 

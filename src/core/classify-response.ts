@@ -148,7 +148,7 @@ function readBadRequest(refusal: Refusal): FailureCode {
 
   if (param) return aboutInput(param) ? 'input_rejected' : aboutModel(param, message);
   if (
-    /dimension|encoding_format|matryoshka|unrecognized|unknown (parameter|field|argument)|additional properties/i.test(
+    /dimension|encoding_format|matryoshka|unrecognized|unknown (parameter|field|argument)|additional properties|extra (inputs|fields)|unexpected (keyword|field|parameter|argument|property)/i.test(
       message,
     )
   ) {

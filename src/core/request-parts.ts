@@ -50,3 +50,9 @@ export function passed(
     if (cut.because !== null) onSizeLimit?.(cut.passedMax, cut.because);
   }
 }
+
+/** At most `count` indexes of a list of `length`, in order, the middle of each of as many equal parts. */
+export function spreadIndexes(length: number, count: number): number[] {
+  const parts = Math.min(length, count);
+  return Array.from({ length: parts }, (_, part) => Math.floor(((part + 0.5) * length) / parts));
+}

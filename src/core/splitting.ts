@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
+import { isInputsOwn, isUnexplained, requestInvalid } from './blame.ts';
 import { saysTooLong } from './classify-response.ts';
 import { EmbedError } from './failures.ts';
-import { chunks, cutInto, type Part, passed } from './request-parts.ts';
+import { chunks, cutInto, type Part, passed, spreadIndexes } from './request-parts.ts';
 
 /**
  * Finds the inputs for which a provider refuses a request, by halving it until each refused input stands alone.
@@ -22,6 +23,16 @@ import { chunks, cutInto, type Part, passed } from './request-parts.ts';
  * bad at random that happens once in 65,000 times; then the run stops, says so, and nothing is quarantined.
  */
 const SUSPICIOUS_REFUSALS = 8;
+
+/** How often more an input must fail alone, in words that are new, before it is to blame. */
+const CONFIRMATIONS = 2;
+/** After so many inputs their words need no confirmation. */
+const WORDS_KNOWN = 3;
+const CONFIRM_TRIES_MAX = 5;
+
+/** From so many bad inputs on, a third of all, few inputs are sent alone at once. */
+const MANY_BAD = 3;
+const FEW_INPUTS = 10;
 
 /** What is sent to find out whether the request is right: a word that no provider refuses. */
 export const CONTROL_TEXT = 'hello';
@@ -71,24 +82,6 @@ export function isSplittable(error: unknown): error is EmbedError {
   if (isRefusal(error)) return true;
   return (
     error instanceof EmbedError && error.verdict === 'retry' && error.status !== undefined && error.othersPass
-  );
-}
-
-/** Words of a server that fails for reasons of its own. Whoever says more than these says it of the input. */
-const OF_THE_SERVER =
-  /\b(answer|error|status|code|http)\W{0,3}500\b|internal (server )?error|server (had an |encountered an )?error|try again|retry|overload|unavailable|time(d)?[ -]?out|capacity|busy|temporar|out of memory|cuda|gateway|upstream|connection|<html|<!doctype/i;
-
-/** Whether an input that fails alone is known to be the reason: a 500 in words that are not those of any trouble of a server. */
-export function isInputsOwn({
-  code,
-  status,
-  providerMessage = '',
-}: Pick<EmbedError, 'code' | 'status' | 'providerMessage'>): boolean {
-  return (
-    code === 'provider_failed' &&
-    status === 500 &&
-    /\w{3}/.test(providerMessage) &&
-    !OF_THE_SERVER.test(providerMessage)
   );
 }
 
@@ -155,9 +148,11 @@ class Work<Item, Answer> {
   readonly refused: Refused<Item>[] = [];
   requests = 0;
   readonly #options: BisectOptions<Item, Answer>;
-  /** Words for which an input was found to be the reason of a failure. */
-  readonly #ownWords = new Set<string>();
+  /** For how many inputs words were found to be about the input. */
+  readonly #ownWords = new Map<string, number>();
   #proven: boolean;
+  /** Inputs that were accepted. */
+  #passed = 0;
   #told = 0;
 
   constructor(options: BisectOptions<Item, Answer>) {
@@ -182,7 +177,7 @@ class Work<Item, Answer> {
       return [];
     }
     if (inputs.length > 1)
-      return cutInto(part, piecesAfter(inputs, answer), isRefusal(answer) ? 'refused' : 'failed');
+      return cutInto(part, this.#piecesOf(inputs, answer), isRefusal(answer) ? 'refused' : 'failed');
     await this.#judge(part, answer);
     return [];
   }
@@ -222,8 +217,16 @@ class Work<Item, Answer> {
     }
   }
 
+  /** Where bad inputs are many, halves would be refused as well. */
+  #piecesOf(inputs: readonly Item[], error: EmbedError): readonly (readonly Item[])[] {
+    const bad = this.refused.length;
+    const isMostlyBad = bad >= MANY_BAD && bad >= this.#passed / 2;
+    return isMostlyBad && inputs.length <= FEW_INPUTS ? chunks(inputs, 1) : piecesAfter(inputs, error);
+  }
+
   async #accept(part: Part<Item>, answer: Answer): Promise<void> {
     this.answered.push([part.inputs, answer]);
+    this.#passed += part.inputs.length;
     await this.#options.onAnswer?.(part.inputs, answer);
     passed(part.of, part.inputs.length, this.#options.onSizeLimit);
   }
@@ -234,22 +237,36 @@ class Work<Item, Answer> {
     assert(input !== undefined, 'a part has an input');
     let last = error;
     if (isInputsOwn(error)) {
-      // Once more, or twice for words that are new: a server may fail at random.
-      for (let left = this.#ownWords.has(error.providerMessage ?? '') ? 1 : 2; left > 0; left--) {
-        const again = await this.#try(part.inputs);
-        if (!(again instanceof EmbedError)) return this.#accept(part, again.value);
-        last = again;
-      }
-      if (isInputsOwn(last)) this.#ownWords.add(last.providerMessage ?? '');
+      const again = await this.#confirm(part.inputs, error);
+      if (!(again instanceof EmbedError)) return this.#accept(part, again.value);
+      last = again;
     }
     for (let of = part.of; of !== null; of = of.of) of.isClean = false;
     if (isInputsOwn(last) || isRefusal(last)) this.refused.push({ input, error: last });
     else this.#options.onFailed?.({ input, error: last });
   }
 
+  /** Sends an input that failed by itself again until that is certain, or it passes: a server may fail at random. */
+  async #confirm(part: readonly Item[], error: EmbedError): Promise<{ value: Answer } | EmbedError> {
+    const words = error.providerMessage ?? '';
+    const seen = this.#ownWords.get(words) ?? 0;
+    // Twice for words that are new, not at all once several inputs were found to fail with them.
+    let left = Math.max(0, seen === 0 ? CONFIRMATIONS : seen < WORDS_KNOWN ? 1 : 0);
+    let last = error;
+    for (let tries = 0; left > 0 && tries < CONFIRM_TRIES_MAX; tries++) {
+      const again = await this.#try(part);
+      if (!(again instanceof EmbedError)) return again;
+      last = again;
+      // A trouble of the server says nothing of the input.
+      if (isInputsOwn(again)) left -= 1;
+    }
+    if (left === 0) this.#ownWords.set(words, seen + 1);
+    return left === 0 ? error : last;
+  }
+
   async #try(part: readonly Item[]): Promise<{ value: Answer } | EmbedError> {
     const answer = await this.#attempt(part);
-    if (!(answer instanceof EmbedError) || answer.code !== 'request_invalid' || this.#proven) return answer;
+    if (!(answer instanceof EmbedError) || this.#proven || !isUnexplained(answer)) return answer;
     return (await this.#clear(answer)) ? this.#attempt(part) : answer;
   }
 
@@ -260,7 +277,10 @@ class Work<Item, Answer> {
    */
   async #clear(refusal: EmbedError | undefined): Promise<boolean> {
     for (let isChanged = false; ; isChanged = true) {
-      if (!((await this.#attempt([this.#options.control])) instanceof EmbedError)) return isChanged;
+      const answer = await this.#attempt([this.#options.control]);
+      // What failed while another plain word was answered was no refusal of the word.
+      this.#proven ||= !isRefusal(answer);
+      if (this.#proven) return isChanged;
       if (!this.#options.tryOtherForm?.()) throw requestInvalid(refusal);
     }
   }
@@ -276,15 +296,4 @@ class Work<Item, Answer> {
       throw error;
     }
   }
-}
-
-function requestInvalid(last: EmbedError | undefined): EmbedError {
-  // Without the status: this one is judged.
-  return new EmbedError('request_invalid', last === undefined ? {} : { ...last, status: undefined });
-}
-
-/** At most `count` indexes of a list of `length`, in order, the middle of each of as many equal parts. */
-function spreadIndexes(length: number, count: number): number[] {
-  const parts = Math.min(length, count);
-  return Array.from({ length: parts }, (_, part) => Math.floor(((part + 0.5) * length) / parts));
 }
