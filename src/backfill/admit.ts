@@ -79,7 +79,7 @@ export function isFull(
 /** Enqueues the batches of ranges that were claimed. */
 export async function enqueueRanges(
   { queues }: Pick<PlanDeps, 'queues'>,
-  { target }: RunHead,
+  { target, includeUnverified }: RunHead,
   { runId, generation, tenantId }: RunTenantKey,
   ranges: readonly ClaimedRange[],
 ): Promise<void> {
@@ -93,6 +93,7 @@ export async function enqueueRanges(
       afterId,
       throughId,
       rows,
+      ...(includeUnverified && { includeUnverified }),
     }),
   );
   if (batches.length > 0) await enqueueBatches(queues, batches);

@@ -55,6 +55,16 @@ export type BatchDeps = PlanDeps & {
   readonly tokenizer: Tokenizer;
 };
 
+/** The target as a run sees it: to one that goes over unverified rows these are missing, and no index finds them. */
+export function targetForRun(
+  target: CheckedTarget,
+  run: { includeUnverified?: boolean | undefined },
+): CheckedTarget {
+  return run.includeUnverified && target.stamp !== undefined
+    ? { ...target, includesUnverified: true, hasMissingIndex: false }
+    : target;
+}
+
 /** @throws {Error} when the target is not in the file, absent, or not as described: the run was planned on something else. */
 export async function readyTarget(deps: PlanDeps, name: string): Promise<CheckedTarget> {
   const state = await deps.inspect(name);

@@ -13,7 +13,7 @@ import { countGaps, countWorkByTenant, countWorkUpTo, listTenantsWithGaps } from
 import { enqueueBatches, enqueueTenants } from '../queue/enqueue.ts';
 import type { PlanRun, RunBatch } from '../queue/jobs.ts';
 import { hasCap } from './caps.ts';
-import type { PlanDeps } from './deps.ts';
+import { type PlanDeps, targetForRun } from './deps.ts';
 import { failRun, hasBatchInHand, orFail, settleStopped } from './settle.ts';
 
 /** Tenants that the first page of a plan has: the first batch is to go out at once. */
@@ -64,7 +64,7 @@ export async function planRun(deps: PlanDeps, { runId, generation }: PlanRun): P
     deps.log.warn({ runId, target: run.target, ddl: state.target.missingIndexDdl }, 'missing_index_absent');
   }
 
-  const { target } = state;
+  const target = targetForRun(state.target, run);
   const tenants = await orFail(deps, run, () => plan(deps, run, target));
   if (tenants === 'failed') return { kind: 'ended', as: 'settled' };
   deps.log.info({ runId, generation, tenants }, 'run_planned');
@@ -199,7 +199,17 @@ async function planPage(
     if (wholeThroughId === null) return [];
     const rows = rowsOf.get(tenantId) ?? batchSize;
     const range = { sequence: 1, afterId: null, throughId: wholeThroughId, rows };
-    return [{ runId, generation, tenantId, target: run.target, ...range, isWhole: true }];
+    return [
+      {
+        runId,
+        generation,
+        tenantId,
+        target: run.target,
+        ...range,
+        isWhole: true,
+        ...(run.includeUnverified && { includeUnverified: true }),
+      },
+    ];
   });
   const others = planned.filter(({ wholeThroughId }) => wholeThroughId === null);
   if (batches.length > 0) await enqueueBatches(deps.queues, batches);

@@ -4,7 +4,7 @@ import { readRunHead } from '../db/run-head.ts';
 import { beginPass, beginTenant, closeWindow, type RunTenantKey, readRunTenant } from '../db/run-tenants.ts';
 import { countTenantWork } from '../db/target-rows.ts';
 import { admit } from './admit.ts';
-import { type PlanDeps, readyTarget } from './deps.ts';
+import { type PlanDeps, readyTarget, targetForRun } from './deps.ts';
 import { finishTenant, type TenantEnd } from './settle.ts';
 
 export type TenantOutcome =
@@ -25,7 +25,7 @@ export async function planTenant(deps: PlanDeps, key: RunTenantKey): Promise<Ten
   const run = await readRunHead(deps.db, key.runId);
   if (run === undefined || run.generation !== key.generation || run.status !== 'running')
     return { kind: 'left' };
-  const target = await readyTarget(deps, run.target);
+  const target = targetForRun(await readyTarget(deps, run.target), run);
 
   if (await beginTenant(deps.db, key)) {
     await closeWindow(deps.db, key);

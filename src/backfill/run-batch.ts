@@ -9,7 +9,7 @@ import type { RunBatch } from '../queue/jobs.ts';
 import { askGate } from './admit.ts';
 import type { Attempt, BatchContext } from './batch-context.ts';
 import { capReached } from './caps.ts';
-import { type BatchDeps, readyTarget } from './deps.ts';
+import { type BatchDeps, readyTarget, targetForRun } from './deps.ts';
 import { embedRows } from './embed-rows.ts';
 import { BatchRecord } from './record-batch.ts';
 import { failRun, stopTenant } from './settle.ts';
@@ -39,7 +39,7 @@ export async function runBatch(
   // A job of an older version does not name its target.
   const name = batch.target ?? (await readRunHead(deps.db, batch.runId))?.target;
   if (name === undefined) return 'left';
-  const target = await readyTarget(deps, name);
+  const target = targetForRun(await readyTarget(deps, name), batch);
   const start = await startBatch(deps.db, target, batch);
   if (start === undefined || !start.isCurrent) return 'left';
   // Asked again, since it was admitted: a switch that let through what is on Redis would not stop the spending.

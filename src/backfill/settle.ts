@@ -28,7 +28,7 @@ import {
 } from '../db/target-rows.ts';
 import type { PlanRun } from '../queue/jobs.ts';
 import { capReached } from './caps.ts';
-import { type PlanDeps, readyTarget } from './deps.ts';
+import { type PlanDeps, readyTarget, targetForRun } from './deps.ts';
 
 export type TenantEnd = { readonly status: 'succeeded' | 'incomplete'; readonly reason: string | null };
 
@@ -105,7 +105,7 @@ export async function settleFinishedRun(
   if (run.status !== 'running') return 'stale';
 
   await orFail(deps, run, async () => {
-    const target = await readyTarget(deps, run.target);
+    const target = targetForRun(await readyTarget(deps, run.target), run);
     // A tenant's job that ended without settling its part failed for good; its rows are as they were.
     await settleTenants(deps.db, run, 'incomplete', JOB_FAILED);
     const coverage = run.origin === 'watch' ? null : await countCoverage(deps.db, target, run.tenantIds);

@@ -17,6 +17,8 @@ export type RunRequest = {
   readonly target: string;
   readonly dryRun: boolean;
   readonly batchSize: number;
+  /** Absent where it is not: what an Idempotency-Key stands for has not changed. */
+  readonly includeUnverified?: true | undefined;
   readonly rowLimit: number | null;
   readonly tenantIds: string[] | null;
   readonly maxTokens: number | null;

@@ -44,7 +44,7 @@ export async function startBatch(
              CASE WHEN r.dry_run THEN ${idsRehearsed(batch)} ELSE ${idsGivenUp(batch)} END AS except_ids,
              json_build_object(
                'runId', r.run_id, 'target', r.target, 'status', r.status, 'generation', r.generation, 'dryRun', r.dry_run,
-               'batchSize', r.batch_size, 'rowLimit', r.row_limit, 'tenantIds', r.tenant_ids, 'planTenantIds', r.plan_tenant_ids,
+               'batchSize', r.batch_size, 'includeUnverified', r.include_unverified, 'rowLimit', r.row_limit, 'tenantIds', r.tenant_ids, 'planTenantIds', r.plan_tenant_ids,
                'window', r."window", 'maxTokens', r.max_tokens, 'maxCostUsd', r.max_cost_usd, 'planned', r.planned) AS run,
              p.hold_reason,
              (SELECT coalesce(json_agg(json_build_object('scope', s.scope, 'name', s.name, 'reason', s.reason)), '[]') FROM infill.switches s) AS switches,

@@ -2,7 +2,7 @@ import type { TableName } from '../core/table-name.ts';
 import { quotedName } from '../core/table-name.ts';
 import type { Target } from '../core/target.ts';
 import type { VectorType } from '../core/vector-wire.ts';
-import { checkColumns, readColumns } from './catalog-columns.ts';
+import { checkColumns, readColumns, stampDdl } from './catalog-columns.ts';
 import { type Relation, readRelation, relationMistake } from './catalog-relation.ts';
 import type { Db } from './client.ts';
 import { conditionRefusal } from './condition-check.ts';
@@ -32,7 +32,12 @@ export type CheckedTarget = Target & {
 export type TargetState =
   | { readonly kind: 'ready'; readonly target: CheckedTarget }
   | { readonly kind: 'absent'; readonly detail: string }
-  | { readonly kind: 'mismatch'; readonly detail: string };
+  | {
+      readonly kind: 'mismatch';
+      readonly detail: string;
+      /** The statement that adds the target's stamp column, where that is what is missing. */
+      readonly stampDdl?: string | undefined;
+    };
 
 /**
  * Holds a target against the database's catalog.
@@ -53,12 +58,15 @@ export async function inspectTarget(db: Db, target: Target): Promise<TargetState
 }
 
 async function inspectColumns(db: Db, target: Target, relation: Relation): Promise<TargetState> {
-  const { types, mistakes } = checkColumns(await readColumns(db, relation), target);
+  const columns = await readColumns(db, relation);
+  const { types, mistakes } = checkColumns(columns, target);
   const refusal = await conditionRefusal(db, target);
   if (refusal !== undefined) mistakes.push(refusal);
   if (mistakes.length > 0 || types === undefined) {
     const detail = `Target "${target.name}", table ${nameOf(target)}: ${mistakes.join('; ')}.`;
-    return { kind: 'mismatch', detail };
+    const { stamp } = target;
+    const lacksStamp = stamp !== undefined && !columns.has(stamp);
+    return { kind: 'mismatch', detail, ...(lacksStamp && { stampDdl: stampDdl({ ...target, stamp }) }) };
   }
   return {
     kind: 'ready',

@@ -1,5 +1,5 @@
 /** Counts a target's rows by what can be said of their embedding. */
-import { sql } from 'drizzle-orm';
+import { type SQL, sql } from 'drizzle-orm';
 import type { CheckedTarget } from './catalog.ts';
 import type { Db } from './client.ts';
 import type { StoredCoverage } from './schema.ts';
@@ -28,10 +28,7 @@ export async function countCoverage(
 ): Promise<StoredCoverage> {
   // To a run that goes over unverified rows they are work; to the rest of the world they have an embedding.
   const target: CheckedTarget = { ...checked, includesUnverified: false };
-  const isOfTenants =
-    tenantIds === null || target.tenant === null
-      ? sql`true`
-      : sql`t.${sql.identifier(target.tenant)} = ANY(${sql.param(tenantIds)}::text[]::${sql.raw(`${target.tenantCast}[]`)})`;
+  const isTheirs = isOfTenants(target, tenantIds);
   const hasEmbedding = sql`${embeddingOf(target)} IS NOT NULL`;
   const isUnstamped = target.stamp === undefined ? sql`false` : sql`${stampOf(target)} IS NULL`;
   // The texts are read of the gaps alone, which an index finds; of the embedded rows they may be many gigabytes.
@@ -45,8 +42,14 @@ export async function countCoverage(
                    count(*) FILTER (WHERE NOT missing) AS blank, count(*) FILTER (WHERE filled) AS filled
               FROM (SELECT coalesce((${isMissing(target)}), false) AS missing, ${isQuarantined(target)} AS quarantined,
                            ${hasEmbedding} AS filled
-                      FROM ${tableOf(target)} WHERE ${isOfTenants} AND ${isGap(target)}) rows) gaps
+                      FROM ${tableOf(target)} WHERE ${isTheirs} AND ${isGap(target)}) rows) gaps
      CROSS JOIN (SELECT count(*) AS rows, count(*) FILTER (WHERE ${isUnstamped}) AS unverified
-                   FROM ${tableOf(target)} WHERE ${isOfTenants} AND ${isInScope(target)} AND ${hasEmbedding}) filled`);
+                   FROM ${tableOf(target)} WHERE ${isTheirs} AND ${isInScope(target)} AND ${hasEmbedding}) filled`);
   return rows[0] ?? NOTHING;
+}
+
+/** Whether a row is of one of `tenantIds`; of any tenant, or none, if that is null. */
+export function isOfTenants(target: CheckedTarget, tenantIds: readonly string[] | null): SQL {
+  if (tenantIds === null || target.tenant === null) return sql`true`;
+  return sql`t.${sql.identifier(target.tenant)} = ANY(${sql.param(tenantIds)}::text[]::${sql.raw(`${target.tenantCast}[]`)})`;
 }

@@ -11,6 +11,7 @@ export type RunHead = Pick<
   | 'generation'
   | 'dryRun'
   | 'batchSize'
+  | 'includeUnverified'
   | 'rowLimit'
   | 'tenantIds'
   | 'planTenantIds'
@@ -23,7 +24,7 @@ export type RunHead = Pick<
 
 export async function readRunHead(db: Db, runId: string): Promise<RunHead | undefined> {
   const rows = await db.execute<RunHead>(sql`
-    SELECT run_id AS "runId", target, status, generation, dry_run AS "dryRun", batch_size AS "batchSize",
+    SELECT run_id AS "runId", target, status, generation, dry_run AS "dryRun", batch_size AS "batchSize", include_unverified AS "includeUnverified",
            row_limit::float8 AS "rowLimit", tenant_ids AS "tenantIds", plan_tenant_ids AS "planTenantIds", "window",
            max_tokens::float8 AS "maxTokens", max_cost_usd AS "maxCostUsd", planned::float8 AS "planned", origin
       FROM infill.runs WHERE run_id = ${runId}`);

@@ -17,6 +17,7 @@ export type NewRun = Pick<typeof runs.$inferInsert, 'idempotencyKey' | 'requestH
   readonly batchSize: number;
   readonly origin: RunOrigin;
   readonly rowLimit: number | null;
+  readonly includeUnverified?: boolean | undefined;
   readonly tenantIds: string[] | null;
   readonly maxTokens: number | null;
   readonly maxCostUsd: number | null;
@@ -33,6 +34,8 @@ export type RunRecord = {
   readonly generation: number;
   readonly dryRun: boolean;
   readonly batchSize: number;
+  /** Whether rows that have an embedding and no stamp are work, too. */
+  readonly includeUnverified: boolean;
   readonly origin: RunOrigin;
   readonly rowLimit: number | null;
   readonly tenantIds: readonly string[] | null;
@@ -121,7 +124,7 @@ async function selectRuns(db: Db, where: SQL, limit: number): Promise<RunRecord[
     sql.raw(`to_char(r.${column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`);
   const rows = await db.execute<RunRecord>(sql`
     SELECT r.run_id AS "runId", r.target, r.status, r.reason, r.generation,
-           r.dry_run AS "dryRun", r.batch_size AS "batchSize", r.origin, r.row_limit::float8 AS "rowLimit",
+           r.dry_run AS "dryRun", r.batch_size AS "batchSize", r.include_unverified AS "includeUnverified", r.origin, r.row_limit::float8 AS "rowLimit",
            r.tenant_ids AS "tenantIds", r.plan_tenant_ids AS "planTenantIds", r.window, r.max_tokens::float8 AS "maxTokens", r.max_cost_usd AS "maxCostUsd",
            r.request_hash AS "requestHash", r.planned::float8 AS "planned", r.remaining::float8 AS "remaining",
            s.*, r.coverage_before AS "coverageBefore", r.coverage_after AS "coverageAfter",

@@ -54,6 +54,8 @@ export const runs = infill.table(
     batchSize: integer('batch_size').notNull(),
     /** What started the run. */
     origin: text('origin', { enum: RUN_ORIGINS }).notNull().default('api'),
+    /** Whether rows that have an embedding and no stamp are work, too. */
+    includeUnverified: boolean('include_unverified').notNull().default(false),
     /** Rows this run may work on; null for all. */
     rowLimit: bigint('row_limit', { mode: 'number' }),
     /** The tenants the run is for; null for all. */

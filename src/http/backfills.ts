@@ -5,7 +5,6 @@ import { type RunRequest, startRun } from '../backfill/start-run.ts';
 import { costUsd } from '../core/cost.ts';
 import { BATCH_SIZE_DEFAULT, isSettled } from '../core/run.ts';
 import type { Target } from '../core/target.ts';
-import { tenantIdAs } from '../core/tenant-id.ts';
 import type { CheckedTarget } from '../db/catalog.ts';
 import { listRowOutcomes, type RowOutcome } from '../db/run-batches.ts';
 import { listRunTenants } from '../db/run-tenants.ts';
@@ -16,6 +15,7 @@ import { Problem } from './problems.ts';
 import { requireServices } from './readiness.ts';
 import type { AdminApp } from './server.ts';
 import { RunId, RunShape, runShape, TenantShape, tenantShape } from './shapes.ts';
+import { tenantIdsOf } from './tenant-ids.ts';
 import { flag, positiveDecimal, repeated, wholeNumber } from './validation.ts';
 
 export type BackfillRoutesDeps = Pick<PlanDeps, 'db' | 'queues' | 'inspect'> & {
@@ -37,6 +37,9 @@ const StartQuery = z.object({
     .default(false)
     .describe('Do everything, calls to the provider included, except the UPDATE. Spends tokens.'),
   batchSize: wholeNumber(1, BATCH_SIZE_MAX).default(BATCH_SIZE_DEFAULT).describe('Rows of one batch job.'),
+  includeUnverified: flag()
+    .default(false)
+    .describe('Fill rows anew that have an embedding and no stamp, too. Only where the target has a stamp.'),
   limit: wholeNumber(1, 1_000_000_000)
     .optional()
     .describe('Rows to work on at most, shared out among the tenants.'),
@@ -129,11 +132,13 @@ async function checkedRequest(
   }
   if (state.kind !== 'ready')
     throw new Problem('target_not_ready', state.detail, { extras: { targetState: state.kind } });
+  if (query.includeUnverified) assertStamp(state.target);
   if (query.maxCostUsd !== undefined) assertPriceKnown(state.target.model);
   return {
     target,
     dryRun: query.dryRun,
     batchSize: query.batchSize,
+    ...(query.includeUnverified && { includeUnverified: true as const }),
     rowLimit: query.limit ?? null,
     tenantIds: query.tenantId.length === 0 ? null : tenantIdsOf(state.target, query.tenantId),
     maxTokens: query.maxTokens ?? null,
@@ -141,18 +146,13 @@ async function checkedRequest(
   };
 }
 
-/** @throws {Problem} when the target's tenant column cannot hold one of them. */
-function tenantIdsOf({ tenantType }: CheckedTarget, given: readonly string[]): string[] {
-  const ids = given.map((id) => {
-    const known = tenantIdAs(tenantType, id);
-    if (known !== undefined) return known;
-    const message =
-      tenantType === null
-        ? 'must be "default": the target has no tenants'
-        : `must be a ${tenantType}, as the target's tenants are`;
-    throw new Problem('invalid_request', `tenantId ${message}`, { errors: [{ field: 'tenantId', message }] });
+/** @throws {Problem} when nothing tells the target's unverified rows from the others. */
+function assertStamp({ name, stamp }: CheckedTarget): void {
+  if (stamp !== undefined) return;
+  const message = `needs a target with a stamp, which "${name}" has not`;
+  throw new Problem('invalid_request', `includeUnverified ${message}`, {
+    errors: [{ field: 'includeUnverified', message }],
   });
-  return [...new Set(ids)].sort();
 }
 
 /** Polls the run until it is settled, the time is over, or the caller is gone. */

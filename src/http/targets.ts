@@ -6,6 +6,7 @@ import { CoverageShape } from './coverage-shape.ts';
 import { estimateRoute, type TargetRoutesDeps } from './estimate.ts';
 import { requireServices } from './readiness.ts';
 import type { AdminApp } from './server.ts';
+import { adoptRoute, coverageRoute } from './target-coverage.ts';
 
 const TargetShape = z.object({
   name: z.string(),
@@ -20,6 +21,12 @@ const TargetShape = z.object({
     .nullable()
     .describe('Whether the index that finds missing rows quickly is there.'),
   missingIndexDdl: z.string().nullable().describe('The statement that creates it, when it is not.'),
+  where: z.string().nullable().describe('The condition that rows have to meet, if the target has one.'),
+  stamp: z
+    .string()
+    .nullable()
+    .describe('The column that says which text and model each vector is of, if the target has one.'),
+  stampDdl: z.string().nullable().describe('The statement that adds that column, when it is not there.'),
 });
 
 /** Registers the routes under `/api/v1/admin`. */
@@ -38,6 +45,8 @@ export function targetRoutes(deps: TargetRoutesDeps) {
         items: await Promise.all([...deps.targets.values()].map((target) => describe(deps, target))),
       }),
     );
+    coverageRoute(app, deps);
+    adoptRoute(app, deps);
     estimateRoute(app, deps);
   };
 }
@@ -48,10 +57,27 @@ async function describe(
 ): Promise<z.output<typeof TargetShape>> {
   const state = await inspect(target.name);
   const { name, schema, table, model, dimensions } = target;
-  const known = { name, table: `${schema}.${table}`, model, dimensions };
+  const known = {
+    name,
+    table: `${schema}.${table}`,
+    model,
+    dimensions,
+    where: target.where ?? null,
+    stamp: target.stamp ?? null,
+    stampDdl: null,
+  };
   if (state?.kind !== 'ready') {
     const { kind, detail } = state ?? { kind: 'absent' as const, detail: null };
-    return { ...known, state: kind, detail, coverage: null, missingIndex: null, missingIndexDdl: null };
+    const stampDdl = (state?.kind === 'mismatch' && state.stampDdl) || null;
+    return {
+      ...known,
+      stampDdl,
+      state: kind,
+      detail,
+      coverage: null,
+      missingIndex: null,
+      missingIndexDdl: null,
+    };
   }
   const { hasMissingIndex, missingIndexDdl } = state.target;
   return {

@@ -2,6 +2,7 @@
 import type { PlanDeps } from '../backfill/deps.ts';
 import type { Target } from '../core/target.ts';
 import { type TenantTypes, tenantIdAmong, tenantIdAs } from '../core/tenant-id.ts';
+import type { CheckedTarget } from '../db/catalog.ts';
 import { Problem } from './problems.ts';
 
 export type TenantIdDeps = Pick<PlanDeps, 'inspect'> & { readonly targets: ReadonlyMap<string, Target> };
@@ -35,6 +36,23 @@ export async function tenantIdsIn(
   if (state?.kind !== 'ready') return [...given];
   const { tenantType } = state.target;
   return [...new Set(given.map((id) => tenantIdAs(tenantType, id) ?? id))];
+}
+
+/** @throws {Problem} when the target's tenant column cannot hold one of them. */
+export function tenantIdsOf(
+  { tenantType }: Pick<CheckedTarget, 'tenantType'>,
+  given: readonly string[],
+): string[] {
+  const ids = given.map((id) => {
+    const known = tenantIdAs(tenantType, id);
+    if (known !== undefined) return known;
+    const message =
+      tenantType === null
+        ? 'must be "default": the target has no tenants'
+        : `must be a ${tenantType}, as the target's tenants are`;
+    throw new Problem('invalid_request', `tenantId ${message}`, { errors: [{ field: 'tenantId', message }] });
+  });
+  return [...new Set(ids)].sort();
 }
 
 async function readTenantTypes({ inspect, targets }: TenantIdDeps): Promise<TenantTypes> {

@@ -64,6 +64,8 @@ export const RunBatchPayload = z.object({
   rows: z.int().min(1),
   /** Whether it is all that its tenant has: it then settles the tenant, which has no job. */
   isWhole: z.boolean().optional(),
+  /** Whether its run goes over rows that have an embedding and no stamp. */
+  includeUnverified: z.boolean().optional(),
 });
 
 export type PlanRun = Omit<z.infer<typeof PlanRunPayload>, 'v' | 'step'>;

@@ -1,0 +1,1 @@
+ALTER TABLE "infill"."runs" ADD COLUMN "include_unverified" boolean DEFAULT false NOT NULL;
