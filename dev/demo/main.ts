@@ -57,7 +57,7 @@ async function demo(exits: boolean): Promise<void> {
     say(`  ${green('✓')} ${what} ${dim(seconds(tookMs))}`);
   });
   if (!exits) {
-    say(`\n  Look on at ${cyan(`${world.url}/admin/queues`)}, log in with ${yellow(world.adminSecret)}`);
+    say(`\n  Look on at ${cyan(`${world.url}/admin`)}, log in with ${yellow(world.adminSecret)}`);
   }
   try {
     await Promise.race([goOn(world, exits), world.broken]);

@@ -62,6 +62,10 @@ async function takePictures(world: World, browser: Browser): Promise<void> {
   await board.goto(`${world.url}${run.links.board}`);
   await board.getByRole('progressbar').waitFor();
   await save(board, 'run.png');
+
+  await board.goto(`${world.url}/admin`);
+  await board.getByRole('heading', { name: 'Overview' }).waitFor();
+  await save(board, 'overview.png');
 }
 
 async function logIn(page: Page, { url, adminSecret }: World): Promise<void> {

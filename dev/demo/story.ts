@@ -145,14 +145,16 @@ async function checkKeys({ openai, ownKeys, platformKey }: World, rows: number):
 export function showWaysIn({ url, adminSecret }: World, run: Run): void {
   const secret = `x-admin-secret: ${adminSecret}`;
   heading('It keeps running');
-  say(`  Bull Board   ${cyan(`${url}/admin/queues`)}`);
+  say(`  the console  ${cyan(`${url}/admin`)}`);
   say(`  log in with  ${yellow(adminSecret)}`);
   say(`  this run     ${cyan(`${url}${run.links.board}`)}`);
+  say(`  Bull Board   ${cyan(`${url}/admin/queues`)}`);
   say(`  the API      ${cyan(`${url}/docs`)}`);
   say();
   say(`  curl -X POST -H '${secret}' '${url}${BACKFILLS}?wait=60'`);
   say(`  wget -qO- --post-data '' --header '${secret}' '${url}${BACKFILLS}?dryRun=true&wait=60'`);
   say(`  curl -H '${secret}' '${url}${run.links.tenants}'`);
+  say(`  INFILL_URL=${url} ADMIN_SECRET=${adminSecret} npx infill coverage`);
 }
 
 function totalOf(coverage: readonly TenantCoverage[], what: 'rows' | 'missing' | 'blank'): number {
