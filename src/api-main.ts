@@ -11,6 +11,7 @@ import { checkSchema } from './db/schema-check.ts';
 import { auditRoutes } from './http/audit.ts';
 import { backfillRoutes } from './http/backfills.ts';
 import { observeBacklog } from './http/backlog-metrics.ts';
+import { budgetRoutes } from './http/budgets.ts';
 import { controlRoutes } from './http/controls.ts';
 import { credentialRoutes } from './http/credentials.ts';
 import { doctorRoutes, type RedisFacts } from './http/doctor.ts';
@@ -85,6 +86,7 @@ async function main(): Promise<void> {
       quarantineRoutes(routesDeps),
       switchRoutes(routesDeps),
       auditRoutes(routesDeps),
+      budgetRoutes(routesDeps),
       targetRoutes({ ...routesDeps, ...limitsDeps(config, redis) }),
       doctorRoutes({
         ...routesDeps,

@@ -1,6 +1,9 @@
+import { budgetRoom } from '../core/budget.ts';
 import type { GateAnswer, HeldSwitch } from '../core/health-gate.ts';
+import { listBudgeted, lockBudget } from '../db/budgets.ts';
 import type { CheckedTarget } from '../db/catalog.ts';
 import { type ClaimedRange, type ClaimOptions, claimRange } from '../db/claims.ts';
+import type { Db } from '../db/client.ts';
 import type { RunHead } from '../db/run-head.ts';
 import { type RunTenantKey, setHoldReason } from '../db/run-tenants.ts';
 import { listSwitches } from '../db/switches.ts';
@@ -22,6 +25,8 @@ export type Known = {
   /** Why the tenant was held the last time; undefined when that is not known. */
   readonly holdReason?: string | null;
   readonly weight?: number;
+  /** Whether the tenant has a budget; undefined when that is not known. */
+  readonly hasBudget?: boolean;
 };
 
 /**
@@ -42,15 +47,44 @@ export async function admit(
 
   const options = await claimOptionsOf(deps, key, answer, known);
   const ranges: ClaimedRange[] = [];
+  let held: string | null = null;
   for (;;) {
-    const range = await claimRange(deps.db, target, key, options);
-    if (range === undefined) break;
-    ranges.push(range);
-    if (isFull(run, range, options)) break;
+    const claim = await claimWithinBudget(deps, target, key, options, known);
+    held = claim.held;
+    if (claim.range === undefined) break;
+    ranges.push(claim.range);
+    if (isFull(run, claim.range, options)) break;
   }
   await enqueueRanges(deps, run, key, ranges);
-  return { batches: ranges.length, held: null };
+  return { batches: ranges.length, held: ranges.length === 0 ? held : null };
 }
+
+type Claim = { readonly range: ClaimedRange | undefined; readonly held: string | null };
+
+/** Claims a range. What a tenant with a budget has left of it, and has in hand, says how many rows that may be. */
+async function claimWithinBudget(
+  { db }: PlanDeps,
+  target: CheckedTarget,
+  key: RunTenantKey,
+  options: ClaimOptions,
+  { hasBudget }: Known,
+): Promise<Claim> {
+  const { tenantId } = key;
+  if (!(hasBudget ?? (await listBudgeted(db, [tenantId])).has(tenantId)))
+    return { range: await claimRange(db, target, key, options), held: null };
+  return db.transaction(async (transaction) => {
+    const tx = transaction as unknown as Db;
+    const budget = await lockBudget(tx, tenantId, target.name);
+    const room = budget === undefined ? undefined : budgetRoom(budget, target.model);
+    if (room?.kind === 'reached') return { range: undefined, held: null };
+    if (room?.kind === 'reserved') return { range: undefined, held: BUDGET_IN_HAND };
+    const rows = room === undefined ? {} : { rowsMax: room.rowsMax };
+    return { range: await claimRange(tx, target, key, { ...options, ...rows }), held: null };
+  });
+}
+
+/** Why a tenant waits: what is in hand may use up what its budget has left. */
+const BUDGET_IN_HAND = 'the rest of the budget is reserved for work in hand';
 
 export async function claimOptionsOf(
   deps: PlanDeps,

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { shareLimit } from '../core/allowance.ts';
+import { listBudgeted } from '../db/budgets.ts';
 import type { CheckedTarget } from '../db/catalog.ts';
 import type { Db } from '../db/client.ts';
 import { countCoverage } from '../db/coverage.ts';
@@ -117,19 +118,20 @@ type Planned = {
 };
 
 async function planEach(deps: PlanDeps, run: RunHead, target: CheckedTarget): Promise<Planned> {
-  // A dry run leaves its rows missing, and a run with a cap asks before each admission: their tenants have jobs of their own.
+  // A dry run leaves its rows missing, and a run with a cap asks before each admission, as does a tenant with a budget: their tenants have jobs of their own.
   const takesWhole = !run.dryRun && !hasCap(run);
   let tenants = 0;
   for await (const tenantIds of pagesOfTenants(deps, run, target)) {
     await waitForRoom(deps);
     const work = await countWorkUpTo(deps.db, target, tenantIds, run.batchSize + 1);
+    const budgeted = takesWhole ? await listBudgeted(deps.db, tenantIds) : new Set();
     const page = work.map(({ tenantId, rows, lastId }): PlannedTenant => {
       const fits = rows <= run.batchSize;
       return {
         tenantId,
         rows: fits ? rows : null,
         allowance: null,
-        wholeThroughId: fits && takesWhole ? lastId : null,
+        wholeThroughId: fits && takesWhole && !budgeted.has(tenantId) ? lastId : null,
       };
     });
     if (!(await planPage(deps, run, target, page))) break;

@@ -183,12 +183,12 @@ export class BatchRecord {
   }
 
   /**
-   * How the next range may be claimed in the transaction that ends the batch; null: not there. A run with a cap has to see first
+   * How the next range may be claimed in the transaction that ends the batch; null: not there. A run with a cap, or a tenant with a budget, has to see first
    * what this batch has spent, and without its index the table may take so long to look through that the write would be lost.
    */
   async #claimWithEnd(): Promise<ClaimOptions | null> {
     const { start, target, batch } = this.#context;
-    if (batch.isWhole || hasCap(start.run) || !target.hasMissingIndex) return null;
+    if (batch.isWhole || hasCap(start.run) || start.hasBudget || !target.hasMissingIndex) return null;
     const answer = await askGate(this.#deps, start.run, batch, this.#known);
     return answer.kind === 'held' ? null : claimOptionsOf(this.#deps, batch, answer, this.#known);
   }
@@ -199,7 +199,7 @@ export class BatchRecord {
   }
 
   get #known(): Known {
-    const { switches, holdReason, credential } = this.#context.start;
-    return { switches, holdReason, weight: credential?.weight ?? 1 };
+    const { switches, holdReason, credential, hasBudget } = this.#context.start;
+    return { switches, holdReason, hasBudget, weight: credential?.weight ?? 1 };
   }
 }

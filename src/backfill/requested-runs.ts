@@ -1,6 +1,7 @@
 /** Starts the runs that were asked for in SQL, by `infill.request_backfill`. */
 import { tenantIdAs } from '../core/tenant-id.ts';
 import { recordAudit } from '../db/audit.ts';
+import { resumeWithinBudgets } from '../db/budgets.ts';
 import type { CheckedTarget } from '../db/catalog.ts';
 import type { Db } from '../db/client.ts';
 import { releaseLease, takeLease } from '../db/leases.ts';
@@ -31,9 +32,12 @@ const ACTOR = 'request_backfill';
  * A request for a target that this worker does not know, or whose table is not as described, is refused in words. Workers of a
  * newer configuration may be on their way, so that one that knows the target takes it up within a day.
  *
+ * Tenants that their budget had stopped and that may spend again are asked for here, too.
+ *
  * Returns the ids of the runs it started; an empty list also while another process is at it. Safe to repeat.
  */
 export async function startRequestedRuns(deps: PlanDeps, holder: string): Promise<string[]> {
+  await resumeWithinBudgets(deps.db);
   const names = await listRequestedTargets(deps.db);
   if (names.length === 0) return [];
   const lease = { name: 'run requests', holder };

@@ -1,9 +1,11 @@
 /** How a tenant's part, and then the run, come to their end: by a recount. */
+import { budgetReached } from '../core/budget.ts';
 import { FAILURES, type FailureCode } from '../core/failures.ts';
 import type { SettledStatus } from '../core/run.ts';
 import { databaseRefusal } from '../core/service-trouble.ts';
 import { runReason, settlementOf, TENANTS_NAMED_MAX } from '../core/settlement.ts';
 import { recordAudit } from '../db/audit.ts';
+import { readBudget, recordBudgetStop } from '../db/budgets.ts';
 import type { CheckedTarget } from '../db/catalog.ts';
 import type { Db } from '../db/client.ts';
 import { countCoverage } from '../db/coverage.ts';
@@ -41,7 +43,7 @@ export async function finishTenant(
 ): Promise<TenantEnd> {
   const gaps = await countTenantGaps(deps.db, target, key.tenantId);
   const part = await readRunTenant(deps.db, key.runId, key.tenantId);
-  const cap = await capReached(deps, run);
+  const cap = (await capReached(deps, run)) ?? (await stoppedByBudget(deps, run, key.tenantId, gaps.missing));
   const end = settlementOf({
     dryRun: run.dryRun,
     ...gaps,
@@ -64,6 +66,19 @@ export async function finishTenant(
   const { status, reason } = settled ? end : before;
   deps.log.info({ ...key, status, reason, ...gaps }, 'tenant_settled');
   return { status, reason };
+}
+
+/** Why a tenant's budget keeps rows from being filled, if it does. A run follows by itself when it may spend again. */
+async function stoppedByBudget(
+  { db }: PlanDeps,
+  run: RunHead,
+  tenantId: string,
+  missing: number,
+): Promise<string | null> {
+  const budget = missing === 0 ? undefined : await readBudget(db, tenantId);
+  const reason = budget === undefined ? null : budgetReached(budget);
+  if (reason !== null && !run.dryRun) await recordBudgetStop(db, tenantId, run.target);
+  return reason;
 }
 
 /** Ends a tenant's part at once: nothing more of it will succeed until a person acts. Its waiting batches end unworked. */

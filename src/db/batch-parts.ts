@@ -1,5 +1,6 @@
 /** The transaction that records a part of a batch: what was written and counted, its end, and what comes next. */
 import { type SQL, sql } from 'drizzle-orm';
+import { ledgerSql } from './budgets.ts';
 import type { CheckedTarget } from './catalog.ts';
 import { type ClaimedRange, type ClaimOptions, claimSql, settleWholeSql } from './claims.ts';
 import type { Lane, LaneRow } from './lane.ts';
@@ -131,7 +132,7 @@ function partSql(context: PartContext, part: BatchPart): SQL {
         FROM fresh f
        WHERE b.run_id = ${batch.runId} AND b.tenant_id = ${batch.tenantId} AND b.generation = ${batch.generation} AND b.sequence = ${batch.sequence}
       RETURNING f.*, set_config('lock_timeout', ${String(OWN_LOCK_MS_MAX)}, true) AS patience
-    )
+    ), spent AS (${ledgerSql(batch.tenantId, context.target.name, part)})
     UPDATE infill.run_tenants p
        SET embedded = p.embedded + cardinality(r.embedded), superseded = p.superseded + cardinality(r.superseded),
            gone = p.gone + cardinality(r.gone), requests = p.requests + ${part.requests}, tokens = p.tokens + ${part.tokens},

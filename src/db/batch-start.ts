@@ -16,6 +16,8 @@ export type BatchStart = {
   /** Whether the batch has ended before: a second turn of it has nothing left to send. */
   readonly isEnded: boolean;
   readonly holdReason: string | null;
+  /** Whether the tenant has a monthly budget. */
+  readonly hasBudget: boolean;
   readonly switches: readonly Switch[];
   /** The tenant's own key, if it has one. */
   readonly credential: SealedCredential | null;
@@ -47,6 +49,7 @@ export async function startBatch(
                'batchSize', r.batch_size, 'includeUnverified', r.include_unverified, 'rowLimit', r.row_limit, 'tenantIds', r.tenant_ids, 'planTenantIds', r.plan_tenant_ids,
                'window', r."window", 'maxTokens', r.max_tokens, 'maxCostUsd', r.max_cost_usd, 'planned', r.planned) AS run,
              p.hold_reason,
+             EXISTS (SELECT 1 FROM infill.tenant_budgets g WHERE g.tenant_id = p.tenant_id) AS has_budget,
              (SELECT coalesce(json_agg(json_build_object('scope', s.scope, 'name', s.name, 'reason', s.reason)), '[]') FROM infill.switches s) AS switches,
              (SELECT json_build_object(
                        'tenantId', c.tenant_id, 'sealedKey', encode(c.sealed_key, 'base64'), 'fingerprint', c.fingerprint, 'baseUrl', c.base_url,
@@ -61,7 +64,7 @@ export async function startBatch(
        WHERE r.run_id = ${batch.runId}
     )
     SELECT CASE WHEN coalesce(t.place, 1) = 1 THEN json_build_object(
-             'run', head.run, 'isCurrent', head.is_current, 'isEnded', head.is_ended, 'holdReason', head.hold_reason,
+             'run', head.run, 'isCurrent', head.is_current, 'isEnded', head.is_ended, 'holdReason', head.hold_reason, 'hasBudget', head.has_budget,
              'switches', head.switches, 'credential', head.credential)::text END AS "head",
            t."rowId", t."text", t."textHash"
       FROM head

@@ -22,6 +22,8 @@ export type ClaimOptions = {
   readonly window: number;
   /** Bounds the run's own window, too. */
   readonly windowMax: number;
+  /** Bounds the rows of the claim, where a budget is nearly used up. */
+  readonly rowsMax?: number;
 };
 
 /**
@@ -41,13 +43,17 @@ export async function claimRange(
   return (await db.execute<ClaimedRange>(claimSql(target, key, options)))[0];
 }
 
-export function claimSql(target: CheckedTarget, key: RunTenantKey, { window, windowMax }: ClaimOptions): SQL {
+export function claimSql(
+  target: CheckedTarget,
+  key: RunTenantKey,
+  { window, windowMax, rowsMax }: ClaimOptions,
+): SQL {
   const isNext = sql`${belongsTo(target, key.tenantId)} AND ${isWork(target)} AND NOT (${idOf(target)}::text = ANY(${idsGivenUp(key)}))`;
   // Keyset, not OFFSET: rows leave this set as they are embedded. Two branches, because `cursor IS NULL OR id > cursor`
   // could not use the index and would step over every row that was written before.
   return sql`
     WITH mine AS (
-      SELECT p.cursor, p.pass_end, least(r.batch_size, p.allowance) AS rows_max
+      SELECT p.cursor, p.pass_end, least(r.batch_size, p.allowance, ${rowsMax ?? null}::bigint) AS rows_max
         FROM infill.run_tenants p JOIN infill.runs r ON r.run_id = p.run_id
        WHERE p.run_id = ${key.runId} AND p.tenant_id = ${key.tenantId} AND p.generation = ${key.generation}
          AND p.status = 'running' AND r.status = 'running' AND r.generation = p.generation

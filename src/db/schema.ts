@@ -37,7 +37,7 @@ const statedLimit = customType<{ data: number | 'unlimited'; driverData: number 
   fromDriver: (stored) => statedLimitOf(stored) ?? 'unlimited',
 });
 export const moment = (name: string) => timestamp(name, { withTimezone: true, mode: 'date' });
-const count = (name: string) => bigint(name, { mode: 'number' }).notNull().default(0);
+export const count = (name: string) => bigint(name, { mode: 'number' }).notNull().default(0);
 const literals = (values: readonly string[]) => sql.raw(values.map((value) => `'${value}'`).join(', '));
 const noIds = sql`'{}'::text[]`;
 

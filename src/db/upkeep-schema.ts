@@ -1,7 +1,18 @@
 /** The tables of the schema `infill` that keep targets complete over time: what asks for runs by itself. */
 import { sql } from 'drizzle-orm';
-import { boolean, index, integer, text, uuid } from 'drizzle-orm/pg-core';
-import { infill, moment } from './schema.ts';
+import {
+  bigint,
+  boolean,
+  check,
+  date,
+  doublePrecision,
+  index,
+  integer,
+  primaryKey,
+  text,
+  uuid,
+} from 'drizzle-orm/pg-core';
+import { count, infill, moment } from './schema.ts';
 
 /** What the watch of a target knows: one row for each target that is watched. */
 export const watches = infill.table('watches', {
@@ -48,4 +59,49 @@ export const runRequests = infill.table(
     // Looked at every few seconds, in a table that only grows.
     index('run_requests_open').on(t.target, t.requestedAt).where(sql`status <> 'started'`),
   ],
+);
+
+/** What a tenant may spend in a month of UTC, over all targets. */
+export const tenantBudgets = infill.table(
+  'tenant_budgets',
+  {
+    tenantId: text('tenant_id').primaryKey(),
+    maxTokens: bigint('max_tokens', { mode: 'number' }),
+    /** US dollars. Counts where the price of the model is known. */
+    maxCostUsd: doublePrecision('max_cost_usd'),
+    updatedAt: moment('updated_at').notNull().defaultNow(),
+  },
+  () => [check('tenant_budgets_cap', sql`max_tokens IS NOT NULL OR max_cost_usd IS NOT NULL`)],
+);
+
+/** What was spent, by tenant, target and month. Outlives the runs that spent it. */
+export const usageLedger = infill.table(
+  'usage_ledger',
+  {
+    tenantId: text('tenant_id').notNull(),
+    target: text('target').notNull(),
+    /** The month's first day, in UTC. */
+    month: date('month').notNull(),
+    requests: count('requests'),
+    tokens: count('tokens'),
+    /** Null when the price of the model is not known. */
+    costUsd: doublePrecision('cost_usd'),
+    /** Rows that were embedded, or would have been in a dry run. */
+    rows: count('rows'),
+  },
+  (t) => [
+    primaryKey({ columns: [t.tenantId, t.target, t.month] }),
+    index('usage_ledger_month').on(t.month, t.tenantId, t.target),
+  ],
+);
+
+/** Tenants whose budget kept rows of a target from being filled: a run follows when they may spend again. */
+export const budgetStops = infill.table(
+  'budget_stops',
+  {
+    tenantId: text('tenant_id').notNull(),
+    target: text('target').notNull(),
+    since: moment('since').notNull().defaultNow(),
+  },
+  (t) => [primaryKey({ columns: [t.tenantId, t.target] })],
 );

@@ -11,6 +11,7 @@ import * as schema from '../../src/db/schema.ts';
 import * as upkeepSchema from '../../src/db/upkeep-schema.ts';
 import { Environment } from '../../src/environment.ts';
 import { backfillRoutes } from '../../src/http/backfills.ts';
+import { budgetRoutes } from '../../src/http/budgets.ts';
 import { controlRoutes } from '../../src/http/controls.ts';
 import { credentialRoutes } from '../../src/http/credentials.ts';
 import { quarantineRoutes } from '../../src/http/quarantine.ts';
@@ -252,6 +253,7 @@ async function readRoutes(): Promise<Map<string, string[]>> {
     quarantineRoutes,
     rekeyRoutes,
     switchRoutes,
+    budgetRoutes,
     targetRoutes,
   ];
   const checks = ['postgres', 'redis'].map((name) => ({ name, check: async () => undefined }));
