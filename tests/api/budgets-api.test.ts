@@ -10,6 +10,14 @@ beforeAll(async () => {
 });
 afterAll(() => system?.close());
 beforeEach(async () => {
+  // A run that followed by itself in the test before is to be over.
+  await until(
+    async () =>
+      (
+        await system.sql`SELECT 1 FROM infill.runs WHERE settled_at IS NULL UNION ALL SELECT 1 FROM infill.run_requests WHERE status = 'waiting'`
+      ).length === 0,
+    'nothing is at work',
+  );
   await system.sql`
     TRUNCATE notes, infill.runs, infill.run_tenants, infill.run_batches, infill.tenant_budgets, infill.usage_ledger, infill.budget_stops, infill.run_requests CASCADE`;
 });
