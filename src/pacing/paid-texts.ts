@@ -93,7 +93,7 @@ export function createPaidTexts(redis: Redis, size: number, keyPrefix = KEY_PREF
       const places = await placesOf(store, scope, textHashes).catch(() => new Map<string, string>());
       if (places.size === 0) return new Map();
       const rowIds = [...places.values()].filter((place) => place !== IN_REDIS);
-      const written = rowIds.length === 0 ? new Map<string, Float32Array>() : await read(rowIds);
+      const written = rowIds.length === 0 ? new Map<string, Float32Array>() : await readKnown(read, rowIds);
       const kept = [...places].flatMap(([hash, place]) => (place === IN_REDIS ? [hash] : []));
       const found = await keptVectors(store, scope, kept).catch(() => new Map<string, Float32Array>());
       for (const [hash, vector] of written) if (places.has(hash)) found.set(hash, vector);
@@ -155,9 +155,34 @@ async function keptVectors(
   const found = await store.redis.mgetBuffer(textHashes.map((hash) => vectorKeyOf(store, scope, hash)));
   for (const [index, bytes] of found.entries()) {
     const hash = textHashes[index];
-    if (hash !== undefined && bytes?.length === scope.dimensions * 4) vectors.set(hash, vectorOf(bytes));
+    if (hash === undefined || bytes?.length !== scope.dimensions * 4) continue;
+    const vector = vectorOf(bytes);
+    if (isUsable(vector)) vectors.set(hash, vector);
   }
   return vectors;
+}
+
+/** Redis is not asked to be right: what it holds passes the checks that a provider's answer has to pass. */
+function isUsable(vector: Float32Array): boolean {
+  return vector.every(Number.isFinite) && vector.some((value) => value !== 0);
+}
+
+/** Nothing is known where what Redis holds is no id of the table. */
+async function readKnown(read: ReadVectors, rowIds: readonly string[]): ReturnType<ReadVectors> {
+  try {
+    return await read(rowIds);
+  } catch (error) {
+    if (isDataException(error)) return new Map();
+    throw error;
+  }
+}
+
+/** Class 22 of PostgreSQL's error codes: a value is not one of its type. */
+function isDataException(error: unknown): boolean {
+  for (let at = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth++) {
+    if ('code' in at && typeof at.code === 'string' && at.code.startsWith('22')) return true;
+  }
+  return false;
 }
 
 /** A run has one name for its texts of now, and one for those before them. */

@@ -23,8 +23,8 @@ const ATTEMPTS_MAX = 33;
 /**
  * Posts the events that are due: the end of every run, at least once each.
  *
- * The body is signed: `x-infill-signature: sha256=<HMAC-SHA256 of the body, hex>`. A receiver that sees an `eventId` again
- * has had it before. Any answer but a 2xx, redirects included, is tried again later, for about a day. When `signal` aborts,
+ * The body is signed: `x-infill-signature: sha256=<HMAC-SHA256 of the body, hex>`. It holds the time of this very post, `sentAt`,
+ * by which a receiver refuses one that somebody kept and sends again. A receiver that sees an `eventId` again has had it before. Any answer but a 2xx, redirects included, is tried again later, for about a day. When `signal` aborts,
  * the post under way is broken off and what was not delivered is due again at once, for another worker.
  */
 export async function deliverEvents(
@@ -54,7 +54,8 @@ export async function deliverEvents(
 async function post({ url, secret }: Webhook, event: DueEvent, signal: AbortSignal): Promise<string | null> {
   const details = typeof event.details === 'string' ? JSON.parse(event.details) : event.details;
   const { attempts: _attempts, ...known } = event;
-  const body = JSON.stringify({ ...known, status: event.action.replace('run.', ''), details });
+  const sentAt = new Date().toISOString();
+  const body = JSON.stringify({ ...known, sentAt, status: event.action.replace('run.', ''), details });
   const signature = createHmac('sha256', secret).update(body).digest('hex');
   try {
     const answer = await fetch(url, {

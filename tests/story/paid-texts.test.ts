@@ -88,3 +88,26 @@ test('nothing is remembered with a size of 0', async () => {
   expect(await paid.find(scope, [first], nobody)).toEqual(new Map());
   expect(await store.redis.keys('{infill}:*')).toEqual([]);
 });
+
+test.each([
+  ['not a number', Float32Array.of(1, Number.NaN, 3)],
+  ['infinite', Float32Array.of(1, Number.POSITIVE_INFINITY, 3)],
+  ['all zero', Float32Array.of(0, 0, 0)],
+])('a vector that somebody planted and that is %s is not taken', async (_what, planted) => {
+  const paid = createPaidTexts(store.redis, 10);
+  await paid.keep(scope, new Map([[first, planted]]));
+
+  expect(await paid.find(scope, [first], nobody)).toEqual(new Map());
+});
+
+test('an id that somebody planted and that is none of the table finds nothing, and other errors of reading are told', async () => {
+  const paid = createPaidTexts(store.redis, 10);
+  await paid.wrote(scope, [{ textHash: first, rowId: 'planted' }]);
+  const failing =
+    (code: string): ReadVectors =>
+    () =>
+      Promise.reject(new Error('failed query', { cause: Object.assign(new Error('refused'), { code }) }));
+
+  expect(await paid.find(scope, [first], failing('22P02'))).toEqual(new Map());
+  await expect(paid.find(scope, [first], failing('57P01'))).rejects.toThrow('failed query');
+});

@@ -70,6 +70,7 @@ describe('the end of a run', () => {
       target: 'notes',
       details: { reason: null },
     });
+    expect(Math.abs(Date.now() - Date.parse(event.sentAt))).toBeLessThan(60_000);
     expect(headers['content-type']).toBe('application/json');
     expect(headers['x-infill-event']).toBe(String(event.eventId));
     expect(headers['x-infill-signature']).toBe(
