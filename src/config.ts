@@ -191,6 +191,7 @@ function configOf(e: z.output<typeof Environment>, secondSecret: string | undefi
       sweepEveryMs: e.SWEEP_EVERY_MS,
     },
     log: { level: e.LOG_LEVEL },
+    retentionDays: e.RETENTION_DAYS,
     vectorCacheSize: e.VECTOR_CACHE_SIZE,
     webhook: e.WEBHOOK_URL === undefined ? null : { url: e.WEBHOOK_URL, secret: e.WEBHOOK_SECRET ?? '' },
     shutdownGraceMs: e.SHUTDOWN_GRACE_MS,

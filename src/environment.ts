@@ -199,6 +199,11 @@ const VARIABLES = {
   SWEEP_EVERY_MS: wholeNumber(100, 600_000)
     .default(15_000)
     .describe('How often the workers look for runs that have lost their jobs, to plan them again.'),
+  RETENTION_DAYS: wholeNumber(1, 3_650)
+    .default(90)
+    .describe(
+      'Days that settled runs and the audit are kept. Row ids of batches go after a week, or sooner; the ledger of what was spent stays.',
+    ),
   LOG_LEVEL: z
     .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'])
     .default('info')

@@ -3,9 +3,12 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Registry } from 'prom-client';
 import { CarefulWrites } from './backfill/careful-writes.ts';
+import type { PlanDeps } from './backfill/deps.ts';
 import { KeyGate } from './backfill/key-gate.ts';
 import { LongWaits } from './backfill/long-waits.ts';
 import { startRequestedRuns } from './backfill/requested-runs.ts';
+import { forgetOld, RETENTION_EVERY_MS } from './backfill/retention.ts';
+import { sampleCoverage } from './backfill/sample-coverage.ts';
 import { sweep } from './backfill/sweep.ts';
 import { watchedAmong, watchTargets } from './backfill/watch.ts';
 import { type Config, ConfigError, loadEnvFile, readConfiguration } from './config.ts';
@@ -33,7 +36,7 @@ import { RedisOwnedByOther } from './queue/redis-owner.ts';
 import { type Closeable, onSignals } from './shutdown.ts';
 import { createGate } from './workers/gate.ts';
 import { PROBE_EVERY_MS, probeKeys } from './workers/key-probe.ts';
-import { createWorkerMetrics } from './workers/metrics.ts';
+import { createWorkerMetrics, type WorkerMetrics } from './workers/metrics.ts';
 import { createProgressReporter } from './workers/progress.ts';
 import { startWorkers } from './workers/start.ts';
 import { startTimer } from './workers/timer.ts';
@@ -49,6 +52,8 @@ const SPARE_CONNECTIONS = 4;
 const CONNECTIONS_MAX = 20;
 /** How often a worker sees whether a watched target is due. */
 const WATCH_TICK_MS = 500;
+/** How often a worker sees whether a sample of coverage is due. */
+const SAMPLE_TICK_MS = 60_000;
 
 async function main(): Promise<void> {
   loadEnvFile(process.env);
@@ -86,13 +91,7 @@ async function main(): Promise<void> {
   every('sweep', config.worker.sweepEveryMs, async () =>
     metrics.healed.inc((await sweep(deps, workerId)).length),
   );
-  every('run requests', config.worker.pollEveryMs, () => startRequestedRuns(deps, workerId));
-  const watched = watchedAmong(targets);
-  if (watched.length > 0) {
-    every('watch', WATCH_TICK_MS, async () => {
-      for (const look of await watchTargets(deps, watched, workerId)) metrics.looks.inc(look);
-    });
-  }
+  startUpkeep(every, deps, { config, targets, workerId, metrics });
   const [first] = targets.values();
   if (first !== undefined) {
     const tryKey = async (credential: Credential) =>
@@ -127,6 +126,31 @@ async function main(): Promise<void> {
     };
     opened.push({ name: 'workers', close });
   }
+}
+
+type Every = (name: string, ms: number, work: () => Promise<unknown>) => void;
+
+/** What keeps targets complete and the record small, by itself. One worker at a time does each. */
+function startUpkeep(
+  every: Every,
+  deps: PlanDeps,
+  {
+    config,
+    targets,
+    workerId,
+    metrics,
+  }: { config: Config; targets: ReadonlyMap<string, Target>; workerId: string; metrics: WorkerMetrics },
+): void {
+  every('run requests', config.worker.pollEveryMs, () => startRequestedRuns(deps, workerId));
+  const watched = watchedAmong(targets);
+  if (watched.length > 0) {
+    every('watch', WATCH_TICK_MS, async () => {
+      for (const look of await watchTargets(deps, watched, workerId)) metrics.looks.inc(look);
+    });
+  }
+  const names = [...targets.keys()];
+  every('samples', SAMPLE_TICK_MS, () => sampleCoverage(deps, names, workerId));
+  every('retention', RETENTION_EVERY_MS, () => forgetOld(deps, { days: config.retentionDays }, workerId));
 }
 
 /** Ends the process: whatever it did on this Redis would be done to somebody else's jobs. */

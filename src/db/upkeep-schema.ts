@@ -105,3 +105,20 @@ export const budgetStops = infill.table(
   },
   (t) => [primaryKey({ columns: [t.tenantId, t.target] })],
 );
+
+/** How the coverage of a target has been: a sample every few minutes, thinned out as it ages. */
+export const coverageSamples = infill.table(
+  'coverage_samples',
+  {
+    target: text('target').notNull(),
+    at: moment('at').notNull().defaultNow(),
+    missing: count('missing'),
+    stale: count('stale'),
+    unverified: count('unverified'),
+    quarantined: count('quarantined'),
+    unembeddable: count('unembeddable'),
+    embedded: count('embedded'),
+    estimated: boolean('estimated').notNull().default(false),
+  },
+  (t) => [primaryKey({ columns: [t.target, t.at] })],
+);

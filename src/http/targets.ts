@@ -4,6 +4,7 @@ import type { Target } from '../core/target.ts';
 import { countCoverage } from '../db/coverage.ts';
 import { CoverageShape } from './coverage-shape.ts';
 import { estimateRoute, type TargetRoutesDeps } from './estimate.ts';
+import { historyRoute } from './history.ts';
 import { requireServices } from './readiness.ts';
 import type { AdminApp } from './server.ts';
 import { adoptRoute, coverageRoute } from './target-coverage.ts';
@@ -48,6 +49,7 @@ export function targetRoutes(deps: TargetRoutesDeps) {
     coverageRoute(app, deps);
     adoptRoute(app, deps);
     estimateRoute(app, deps);
+    historyRoute(app, deps);
   };
 }
 
