@@ -13,6 +13,7 @@ export type ComposeService = {
   readonly ports?: readonly string[];
   readonly volumes?: readonly (string | { readonly source: string; readonly target: string })[];
   readonly healthcheck?: { readonly test?: readonly string[]; readonly disable?: boolean };
+  readonly mem_limit?: string;
   readonly restart?: string;
   readonly stop_grace_period?: string;
   readonly deploy?: { readonly replicas?: number | string };
@@ -51,7 +52,11 @@ export function interpolate(env: Readonly<Record<string, string>>): string {
 
 /** docker-compose.yml as Compose sees it, YAML merge keys included. */
 export function readCompose(
-  env: Readonly<Record<string, string>> = { POSTGRES_PASSWORD: 'secret' },
+  env: Readonly<Record<string, string>> = {
+    POSTGRES_PASSWORD: 'secret',
+    WORK_PASSWORD: 'work',
+    REDIS_PASSWORD: 'queue',
+  },
 ): ComposeFile {
   return parse(interpolate(env), { merge: true }) as ComposeFile;
 }

@@ -14,6 +14,8 @@ import { readEnvExample } from '../support/env-example.ts';
 /** Variables of Compose alone: no process of ours reads them. */
 const COMPOSE_ONLY = [
   'POSTGRES_PASSWORD',
+  'WORK_PASSWORD',
+  'REDIS_PASSWORD',
   'PUBLISH_ADDRESS',
   'POSTGRES_PORT',
   'REDIS_PORT',
@@ -25,6 +27,8 @@ const FILLED_IN = {
   CREDENTIALS_KEY: Buffer.alloc(32, '0123456789').toString('base64'),
   OPENAI_API_KEY: '',
   POSTGRES_PASSWORD: 'secret',
+  REDIS_PASSWORD: 'queue',
+  WORK_PASSWORD: 'work',
 };
 
 describe('docker-compose.yml', () => {
@@ -64,8 +68,11 @@ describe('docker-compose.yml', () => {
     expect(service('migrate').command).toEqual(['node', 'src/migrate.ts']);
   });
 
-  test('refuses to start without a password for PostgreSQL', () => {
-    expect(() => interpolate({})).toThrow(/POSTGRES_PASSWORD: copy .env.example/);
+  test('refuses to start without passwords for PostgreSQL and Redis', () => {
+    expect(() => interpolate({})).toThrow(/WORK_PASSWORD: copy .env.example/);
+    expect(() => interpolate({ WORK_PASSWORD: 'work', REDIS_PASSWORD: 'queue' })).toThrow(
+      /POSTGRES_PASSWORD: copy .env.example/,
+    );
   });
 
   test('Redis keeps its queues over a crash and evicts no key', () => {
@@ -76,7 +83,7 @@ describe('docker-compose.yml', () => {
   });
 
   test('what must outlive a container is in a volume', () => {
-    expect(service('postgres').volumes).toEqual(['postgres-data:/var/lib/postgresql/data']);
+    expect(service('postgres').volumes).toContain('postgres-data:/var/lib/postgresql/data');
     expect(service('redis').volumes).toEqual(['redis-data:/data']);
     expect(Object.keys(volumes)).toEqual(['postgres-data', 'redis-data']);
   });
@@ -139,14 +146,44 @@ describe('docker-compose.yml', () => {
   test('a copy of .env.example, filled in, is a valid configuration of every process', () => {
     const fromFile = { ...readEnvExample().shown, ...FILLED_IN };
 
-    for (const name of ['api', 'migrate', 'worker']) {
+    for (const name of ['api', 'worker']) {
       expect(service(name).env_file, name).toEqual(['.env']);
       const config = parseConfig({ ...fromFile, ...service(name).environment });
 
-      expect(config.database.url).toBe('postgres://infill:secret@postgres:5432/infill');
-      expect(config.redis.url).toBe('redis://redis:6379');
+      expect(config.database.url).toBe('postgres://infill_work:work@postgres:5432/infill');
+      expect(config.redis.url).toBe('redis://:queue@redis:6379');
       expect(config.http).toEqual({ host: '0.0.0.0', port: 3000, workerPort: 3001 });
     }
+  });
+
+  test('the API and the worker connect as a role of few rights, and do not learn the password of the other', () => {
+    for (const name of ['api', 'worker']) {
+      expect(service(name).environment?.POSTGRES_PASSWORD, name).toBe('');
+      expect(JSON.stringify(service(name).environment), name).not.toContain('secret');
+    }
+    expect(service('postgres').volumes).toContain(
+      './compose/postgres-roles.sh:/docker-entrypoint-initdb.d/postgres-roles.sh:ro',
+    );
+    const script = readFileSync(join(REPOSITORY, 'compose/postgres-roles.sh'), 'utf8');
+    expect(script).toContain('CREATE ROLE infill_work LOGIN');
+    expect(script).not.toMatch(/SUPERUSER|GRANT ALL|CREATEROLE/);
+  });
+
+  test('the migration gets the address of the database and nothing else', () => {
+    expect(service('migrate').env_file).toBeUndefined();
+    expect(service('migrate').environment).toEqual({
+      DATABASE_URL: 'postgres://infill:secret@postgres:5432/infill',
+    });
+  });
+
+  test('Redis asks for a password', () => {
+    expect(service('redis').command?.join(' ')).toContain('--requirepass queue');
+    expect(service('redis').environment).toEqual({ REDISCLI_AUTH: 'queue' });
+  });
+
+  test('no service may take all memory of the machine', () => {
+    for (const [name, { mem_limit }] of Object.entries(services))
+      expect(mem_limit, name).toMatch(/^\d+[mg]$/);
   });
 });
 
