@@ -13,9 +13,10 @@ import type { BatchContext } from './batch-context.ts';
 import { hasCap } from './caps.ts';
 import type { BatchDeps } from './deps.ts';
 import type { FittedInput } from './fit-inputs.ts';
+import { unwrittenRows } from './unwritten-rows.ts';
 
 export type Refused = {
-  readonly input: UniqueInput;
+  readonly input: Pick<UniqueInput, 'rowIds' | 'textHash'>;
   readonly code: string;
   readonly message: string | null;
 };
@@ -80,14 +81,24 @@ export class BatchRecord {
       truncated: part.filter((input) => input.truncated).flatMap((input) => input.rowIds),
     };
     try {
-      await this.#deps.writes.inPieces(target.name, rows, async (piece, partId, isLast) => {
+      const undone = new Set<string>();
+      const refused = await this.#deps.writes.inPieces(target.name, rows, async (piece, partId, isLast) => {
         const pieceOf = { ...NOTHING, partId, rows: piece, ...unrecorded };
-        if (isLast && ends) await this.#end(pieceOf, { failed: [], reason: null });
-        else await this.#record(pieceOf);
+        if (isLast && ends && !target.mayUndo) await this.#end(pieceOf, { failed: [], reason: null });
+        else for (const rowId of (await this.#record(pieceOf)).undone) undone.add(rowId);
         unrecorded = { tokens: 0, costUsd: null, truncated: [] };
       });
       // No row was left to write.
       if (unrecorded.tokens > 0) await this.#record({ ...NOTHING, partId: randomUUID(), ...unrecorded });
+      unrecorded = { tokens: 0, costUsd: null, truncated: [] };
+      const unwritten = await unwrittenRows(this.#deps, this.#context, rows, { refused, undone });
+      await this.quarantine(
+        unwritten.map(({ row: { rowId, textHash }, code, message }) => ({
+          input: { rowIds: [rowId], textHash },
+          code,
+          message,
+        })),
+      );
     } catch (error) {
       // What cannot be written was paid for all the same, and counts against the run's caps.
       const { tokens: paid, costUsd: paidUsd } = unrecorded;

@@ -100,9 +100,7 @@ async function onFailure(
       await record.end({ failed: [], reason: error.code });
       return;
     }
-    const who = error.code === 'database_refused' ? 'Postgres' : 'The provider';
-    const said = error.providerMessage === undefined ? '' : ` ${who} said: ${error.providerMessage}`;
-    await failRun(deps, start.run, `${error.message}.${said}`);
+    await failRun(deps, start.run, `${error.message}.${wordsOf(error)}`);
     throw error;
   }
   if (attempt.isLast) {
@@ -129,6 +127,12 @@ async function showLongWait(deps: BatchDeps, batch: RunBatch, error: EmbedError)
 }
 
 const WAIT_WORDS_LENGTH_MAX = 200;
+
+function wordsOf({ code, providerMessage }: EmbedError): string {
+  if (providerMessage === undefined) return '';
+  if (code === 'write_undone') return ` ${providerMessage}`;
+  return ` ${code === 'database_refused' ? 'Postgres' : 'The provider'} said: ${providerMessage}`;
+}
 
 function isTenantsKey(deps: BatchDeps, start: BatchStart): boolean {
   try {

@@ -144,7 +144,8 @@ async function endingOf(
   const counted = remaining;
   const nobodys = run.tenantIds === null ? await countWithoutTenant(deps.db, target) : 0;
   const others: string[] = [];
-  if (nobodys > 0) others.push(`${nobodys} missing rows have no tenant`);
+  if (nobodys > 0)
+    others.push(nobodys === 1 ? '1 missing row has no tenant' : `${nobodys} missing rows have no tenant`);
   const rest = left - counted - nobodys;
   if (rest > 0) {
     const quarantined = Math.min(rest, await countQuarantinedElsewhere(deps, target, coverage, run.runId));
@@ -153,7 +154,11 @@ async function endingOf(
     // Nor does a dry run fill those it has planned: what its limit left out is not what it fell short of.
     const unplanned = run.dryRun ? 0 : rest - quarantined;
     if (unplanned > 0)
-      others.push(`${unplanned} more missing rows belong to tenants that the run did not plan`);
+      others.push(
+        unplanned === 1
+          ? '1 more missing row belongs to a tenant that the run did not plan'
+          : `${unplanned} more missing rows belong to tenants that the run did not plan`,
+      );
   }
   if (short === 0 && others.length === 0) return { status: 'succeeded', reason: null };
   return { status: 'incomplete', reason: runReason(tenants, short, others) };

@@ -36,6 +36,12 @@ export const FAILURES = {
     because: 'a right or a column is missing in Postgres, and no vector could be written',
   },
 
+  write_undone: {
+    verdict: 'stop_run',
+    because:
+      'rows that were written have no embedding: something of the table takes it away, or skips the update',
+  },
+
   request_too_large: { verdict: 'split', because: 'the same inputs fit in smaller requests' },
   input_rejected: {
     verdict: 'split',
@@ -43,6 +49,10 @@ export const FAILURES = {
   },
   input_too_long: { verdict: 'quarantine', because: 'no request can hold it' },
 
+  row_refused: {
+    verdict: 'quarantine',
+    because: 'a trigger or a constraint of the table refuses this row with its vector',
+  },
   value_out_of_range: {
     verdict: 'quarantine',
     because: 'the column is halfvec, which holds no number beyond 65,504',

@@ -65,14 +65,29 @@ export function databaseTrouble(error: unknown): DatabaseTrouble | undefined {
 /** data exception, invalid schema name, syntax error or access rule violation: the same statement fails each time. */
 const REFUSED_CLASSES = /^(?:22|3F|42)[0-9A-Z]{3}$/;
 
+/** data exception, integrity constraint violation, WITH CHECK OPTION violation, and what PL/pgSQL raises. */
+const ROW_CLASSES = /^(?:22|23|44|P0)[0-9A-Z]{3}$/;
+
+/**
+ * The code and the words with which Postgres, or a trigger, refuses what may be one row of a write. Undefined when the error is
+ * nothing of the kind. The words may repeat the row.
+ */
+export function rowRefusal(error: unknown): { code: string; message: string } | undefined {
+  return refusalOf(error, ROW_CLASSES);
+}
+
 /**
  * The code and the words with which Postgres refuses a statement for good: a right, a table or a column is missing (42), or a
  * value has the wrong type (22). Undefined when the error is nothing of the kind.
  */
 export function databaseRefusal(error: unknown): { code: string; message: string } | undefined {
+  return refusalOf(error, REFUSED_CLASSES);
+}
+
+function refusalOf(error: unknown, classes: RegExp): { code: string; message: string } | undefined {
   for (let at = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth++) {
     const { code } = at as { code?: unknown };
-    if (typeof code === 'string' && REFUSED_CLASSES.test(code)) return { code, message: at.message };
+    if (typeof code === 'string' && classes.test(code)) return { code, message: at.message };
   }
   return undefined;
 }

@@ -9,6 +9,7 @@ import { type BatchKey, isBatch } from './run-batches.ts';
 import { isPart } from './run-tenants.ts';
 import type { KeyRange } from './target-rows.ts';
 import { type EmbeddedRow, noOutcome, type OutcomeSql, rehearseSql, writeSql } from './target-writes.ts';
+import { undoneSql } from './undone-rows.ts';
 
 /** What one request, or the end of a batch, adds to the record. Lists are row ids. */
 export type BatchPart = {
@@ -36,6 +37,8 @@ export type RecordedPart = {
   /** Batches of the tenant that are under way, the claimed one included. */
   readonly underWay: number;
   readonly settledWhole: boolean;
+  /** Rows that were to be written and have a gap all the same. Looked at only where something of the table may do that. */
+  readonly undone: readonly string[];
 };
 
 export type PartContext = {
@@ -66,6 +69,8 @@ export async function recordPart(lane: Lane, context: PartContext, part: BatchPa
   // Nothing in the rows tells that another plan has been through them: of an older one, nothing counts any more.
   if (dryRun) statements.push(sql`SELECT 1 FROM infill.run_tenants WHERE ${isPart(batch)} FOR NO KEY UPDATE`);
   statements.push(partSql(context, part));
+  const looksAt = target.mayUndo && !dryRun && part.rows.length > 0 ? statements.length : null;
+  if (looksAt !== null) statements.push(undoneSql(target, batch, part.rows));
   if (part.settlesWhole) statements.push(settleWholeSql(target, batch));
   if (part.claim !== null) statements.push(claimSql(target, batch, part.claim));
 
@@ -76,6 +81,7 @@ export async function recordPart(lane: Lane, context: PartContext, part: BatchPa
     claimed,
     underWay: Number(claimed?.['underWay'] ?? 0),
     settledWhole: part.settlesWhole && last.length > 0,
+    undone: looksAt === null ? [] : (answers[looksAt] ?? []).map((row) => String(row['rowId'])),
   };
 }
 

@@ -37,6 +37,11 @@ export function isView({ kind }: Relation): boolean {
   return kind === VIEW;
 }
 
+/** Whether writes go to another table, of which nothing is known here. */
+export function isIndirect({ kind }: Relation): boolean {
+  return kind === VIEW || kind === FOREIGN;
+}
+
 export function isPartitioned({ kind }: Relation): boolean {
   return kind === PARTITIONED;
 }
@@ -52,4 +57,21 @@ export function relationMistake({ kind, isUpdatable }: Relation): string | undef
     return isUpdatable ? undefined : 'is a foreign table that its server does not let update';
   if (kind === 'm') return 'is a materialized view, which cannot be written to: name the table behind it';
   return `is no table: its kind in pg_class is "${kind}"`;
+}
+
+/**
+ * What an UPDATE of the relation, or of a partition of it, meets: triggers, and policies of row level security where they bind this
+ * role. In words that name them.
+ */
+export async function readWriteHooks(db: Db, { oid }: Relation): Promise<string[]> {
+  // An update, by whatever trigger. Source: pg_trigger.h, TRIGGER_TYPE_UPDATE.
+  const rows = await db.execute<{ hook: string }>(sql`
+    SELECT DISTINCT format('trigger %I', g.tgname) AS "hook" FROM pg_trigger g
+     WHERE NOT g.tgisinternal AND g.tgenabled IN ('O', 'A') AND g.tgtype & 16 = 16
+       AND (g.tgrelid = ${oid}::int8::oid OR g.tgrelid IN (SELECT p.relid::oid FROM pg_partition_tree(${oid}::int8::oid::regclass) p))
+     UNION ALL
+    SELECT format('policy %I', p.polname) FROM pg_policy p
+     WHERE p.polrelid = ${oid}::int8::oid AND p.polcmd IN ('w', '*') AND row_security_active(${oid}::int8::oid)
+     ORDER BY 1`);
+  return rows.map(({ hook }) => hook);
 }

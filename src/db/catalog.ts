@@ -3,7 +3,13 @@ import { quotedName } from '../core/table-name.ts';
 import type { Target } from '../core/target.ts';
 import type { VectorType } from '../core/vector-wire.ts';
 import { checkColumns, readColumns, stampDdl } from './catalog-columns.ts';
-import { type Relation, readRelation, relationMistake } from './catalog-relation.ts';
+import {
+  isIndirect,
+  type Relation,
+  readRelation,
+  readWriteHooks,
+  relationMistake,
+} from './catalog-relation.ts';
 import type { Db } from './client.ts';
 import { conditionRefusal } from './condition-check.ts';
 import { hasMissingIndex, missingIndexDdl } from './missing-index.ts';
@@ -25,6 +31,10 @@ export type CheckedTarget = Target & {
   readonly hasMissingIndex: boolean;
   /** The statement that creates that index; null for a view, whose tables have to have it. */
   readonly missingIndexDdl: string | null;
+  /** Triggers and policies that an UPDATE meets, by words that name them. */
+  readonly writeHooks: readonly string[];
+  /** Whether a write may not last: it then looks at what it wrote. */
+  readonly mayUndo: boolean;
   /** Set for a run that goes over rows that have an embedding and no stamp. */
   readonly includesUnverified?: boolean | undefined;
 };
@@ -68,11 +78,14 @@ async function inspectColumns(db: Db, target: Target, relation: Relation): Promi
     const lacksStamp = stamp !== undefined && !columns.has(stamp);
     return { kind: 'mismatch', detail, ...(lacksStamp && { stampDdl: stampDdl({ ...target, stamp }) }) };
   }
+  const writeHooks = await readWriteHooks(db, relation);
   return {
     kind: 'ready',
     target: {
       ...target,
       ...types,
+      writeHooks,
+      mayUndo: writeHooks.length > 0 || isIndirect(relation),
       hasMissingIndex: await hasMissingIndex(db, target, relation),
       missingIndexDdl: missingIndexDdl(target, relation),
     },

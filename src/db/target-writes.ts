@@ -97,7 +97,7 @@ function assignments(target: CheckedTarget): SQL {
   return sql`${vector}, ${sql.identifier(target.stamp)} = ${sql.raw(stampSql(target, 't.'))}`;
 }
 
-function givenRows(target: CheckedTarget, rows: readonly EmbeddedRow[]): SQL {
+export function givenRows(target: CheckedTarget, rows: readonly EmbeddedRow[]): SQL {
   const { ids, hashes } = keysOf(rows);
   return sql`
     SELECT id, text_hash, place
