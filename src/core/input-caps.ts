@@ -2,7 +2,7 @@
 
 /** Words that say that inputs were counted. "Input" alone is not one of them: an input may be too long. */
 const COUNTED =
-  /\b(batch|inputs|items?|texts|elements?|instances?|instance\(s\)|documents|strings|sentences|requests? can be|array|list|length of input)\b/i;
+  /\b(batch|inputs|items?|texts|elements?|instances?|instance\(s\)|documents|strings|sentences|requests? can be|array|list|(?:length|number) of inputs?)\b/i;
 const NUMBER_AFTER =
   /(?:at most|max(?:imum)?|limit(?:ed)?|larger than|bigger than|more than|greater than|exceed(?:s|ed|ing)?|up to|only|less than or equal to|≤|<=|> )\D{0,40}?(\d+)(?!\d)(\s*\w*)/gi;
 const NUMBER_BEFORE =

@@ -10,6 +10,8 @@ export type Part<Item> = {
 export type CutRequest = {
   /** Parts whose outcome is not known. */
   open: number;
+  /** A part of it was cut in turn. */
+  isNested: boolean;
   /** No input of it was refused alone so far. */
   isClean: boolean;
   /** Size of the largest part that passed. */
@@ -30,13 +32,14 @@ export function cutInto<Item>(
   pieces: readonly (readonly Item[])[],
   because: CutRequest['because'],
 ): readonly Part<Item>[] {
-  const cut: CutRequest = { open: pieces.length, isClean: true, passedMax: 0, because, of };
+  if (of !== null) of.isNested = true;
+  const cut: CutRequest = { open: pieces.length, isNested: false, isClean: true, passedMax: 0, because, of };
   return pieces.map((inputs) => ({ inputs, of: cut }));
 }
 
 /**
- * Notes that a part passed. Tells `onSizeLimit` of each request that was refused, or failed, although all its parts passed: it
- * was too large.
+ * Notes that a part passed. Tells `onSizeLimit` of each request that was refused, or failed, although all its parts passed at
+ * once: it was too large.
  */
 export function passed(
   of: CutRequest | null,
@@ -47,7 +50,8 @@ export function passed(
     cut.open -= 1;
     cut.passedMax = Math.max(cut.passedMax, size);
     if (cut.open > 0 || !cut.isClean) return;
-    if (cut.because !== null) onSizeLimit?.(cut.passedMax, cut.because);
+    // Those around it failed for the same reason, and prove nothing more.
+    if (cut.because !== null && !cut.isNested) onSizeLimit?.(cut.passedMax, cut.because);
   }
 }
 
