@@ -121,7 +121,8 @@ function time(iso: string | null): string {
 }
 
 function leftOf(etaSeconds: number | null): string {
-  if (etaSeconds === null) return '';
+  // 0 once a run is settled.
+  if (etaSeconds === null || etaSeconds === 0) return '';
   return etaSeconds < 90
     ? `, about ${Math.ceil(etaSeconds)} s left`
     : `, about ${Math.ceil(etaSeconds / 60)} min left`;
