@@ -133,7 +133,7 @@ async function readCoverage(client: Client, { target, tenant = [] }: CoverageOpt
 }
 
 function isComplete({ coverage: found }: Covered, maxMissing: number): boolean {
-  return found !== null && found.missing <= maxMissing && (found.quarantined === 0 || maxMissing > 0);
+  return found !== null && found.missing + found.quarantined + (found.unverified ?? 0) <= maxMissing;
 }
 
 function whatIsLeft({ name, state, detail, coverage: found }: Covered): string {
@@ -141,6 +141,7 @@ function whatIsLeft({ name, state, detail, coverage: found }: Covered): string {
   const parts = [
     [found.missing, 'missing'],
     [found.quarantined, 'quarantined'],
+    [found.unverified ?? 0, 'unverified'],
   ] as const;
   const left = parts
     .filter(([rows]) => rows > 0)
@@ -153,9 +154,8 @@ function coverageTable(targets: readonly Covered[]): string {
     ['target', 'embedded', 'missing', 'of them stale', 'unverified', 'quarantined', 'blank'],
     targets.map(({ name, state, coverage: found }) => {
       if (found === null) return [name, state, '-', '-', '-', '-', '-'];
-      const whole = found.embedded + found.missing + found.quarantined - (found.stale ?? 0);
-      const right = found.embedded - (found.unverified ?? 0) - (found.stale ?? 0);
-      const shown = `${share(right, whole)}${found.estimated ? ', estimated' : ''}`;
+      const whole = found.embedded + found.missing + (found.unverified ?? 0) + found.quarantined;
+      const shown = `${share(found.embedded, whole)}${found.estimated ? ', estimated' : ''}`;
       const figures = [
         found.missing,
         found.stale ?? 0,

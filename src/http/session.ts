@@ -136,7 +136,7 @@ export function isFromOwnPage(request: FastifyRequest): boolean {
   return origin === undefined || (URL.canParse(origin) && new URL(origin).host === request.host);
 }
 
-const PAGES = /^\/admin(?:$|\/(?:queues|runs|start|keys|quarantine|switches|audit|health)(?:\/|$))/;
+const PAGES = /^\/admin(?:$|\/(?:queues|runs|start|adopt|keys|quarantine|switches|audit|health)(?:\/|$))/;
 
 /** Where to go after logging in: a page under `/admin` of this server, else the board. Never another site. */
 export function localPage(wanted: unknown): string {

@@ -170,3 +170,12 @@ describe('the console', () => {
     await post('/admin/switches', { scope: 'tenant', name: '<script>alert(1)</script>', hold: 'false' });
   });
 });
+
+test('embeddings without a stamp are adopted after a question', async () => {
+  const refused = await post('/admin/adopt', { target: 'notes', sure: 'yes' });
+  expect(await refused.text()).toContain('names no column as its stamp');
+  expect((await post('/admin/adopt', { target: 'notes' })).headers.get('location')).toBe(
+    '/admin/adopt?target=notes',
+  );
+  expect((await page('/admin/adopt?target=notes')).text).toContain('Nothing is sent to the provider.');
+});

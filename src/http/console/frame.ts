@@ -76,6 +76,7 @@ const SAID: Readonly<Record<string, string>> = {
   released: 'The rows are released: the next run tries them again.',
   held: 'Nothing more is admitted until you let it go on.',
   'let-go': 'It goes on.',
+  adopted: 'Embeddings without a stamp have one now. Repeat it while some are left.',
 };
 
 export function saidIn(request: FastifyRequest): Html | null {

@@ -2,13 +2,24 @@
 import type { FastifyInstance } from 'fastify';
 import { homeOf } from '../home.ts';
 import { type Html, html } from '../html.ts';
-import { type ConsoleDeps, count, isRefused, type Json, moment, refusal, sendConsolePage } from './frame.ts';
+import {
+  after,
+  type ConsoleDeps,
+  confirmForm,
+  count,
+  isRefused,
+  type Json,
+  moment,
+  refusal,
+  sendConsolePage,
+} from './frame.ts';
 
 const REFRESH_SECONDS = 10;
 const RUNS_LOOKED_AT = 200;
 const SETTLED: readonly string[] = ['succeeded', 'incomplete', 'cancelled', 'failed'];
 
 export function addOverview(scope: FastifyInstance, { environment, call }: ConsoleDeps): void {
+  addAdopt(scope, { environment, call });
   scope.get('/', { schema: { hide: true } }, async (request, reply) => {
     const frame = { request, reply, environment };
     const [targets, runs, switches] = await Promise.all([
@@ -37,6 +48,37 @@ export function addOverview(scope: FastifyInstance, { environment, call }: Conso
   });
 }
 
+/** Declares embeddings without a stamp right, after asking. */
+function addAdopt(scope: FastifyInstance, { environment, call }: ConsoleDeps): void {
+  scope.get<{ Querystring: { target?: string } }>(
+    '/adopt',
+    { schema: { hide: true } },
+    async (request, reply) => {
+      const { target = '' } = request.query;
+      const home = homeOf(request);
+      const question = html`Declare the embeddings of <strong>${target}</strong> that have no stamp to be those of the present texts and model? Nothing is sent to the provider. Do this only if you know that they are.`;
+      const body = confirmForm(`${home}/adopt`, {
+        question,
+        button: 'They are right',
+        fields: { target },
+        back: home,
+      });
+      return sendConsolePage({ request, reply, environment }, { title: 'Adopt embeddings?', body });
+    },
+  );
+  scope.post('/adopt', { schema: { hide: true } }, async (request, reply) => {
+    const { target = '', sure } = (request.body ?? {}) as { target?: string; sure?: string };
+    if (sure !== 'yes')
+      return reply.redirect(`${homeOf(request)}/adopt?target=${encodeURIComponent(target)}`, 303);
+    const adopted = await call(request, 'POST', `/targets/${encodeURIComponent(target)}/adopt`);
+    if (!isRefused(adopted)) return reply.redirect(after(request, '', 'adopted'), 303);
+    return sendConsolePage(
+      { request, reply, environment },
+      { title: 'It was not done', body: refusal(adopted) },
+    );
+  });
+}
+
 function heldLine(held: readonly Json[], home: string): Html | null {
   const all = held.find(({ scope }) => scope === 'global');
   if (all === undefined) return null;
@@ -55,7 +97,7 @@ function cardOf(target: Json, { home, held, runs }: Known): Html {
 ${coverage === null ? html`<p class="error">${detail ?? `The target is ${state}.`}</p>` : coverageOf(coverage)}
 ${runLine('Under way', present, home)}${runLine('Last run', last, home)}
 <p class="next"><strong>${nextStep(target, { held, present, last })}</strong></p>
-<p><a href="${home}/start?target=${encodeURIComponent(name)}">Start a run</a> · <a href="${home}/runs?target=${encodeURIComponent(name)}">Runs</a> · <a href="${home}/quarantine?target=${encodeURIComponent(name)}">Quarantine</a></p>
+<p><a href="${home}/start?target=${encodeURIComponent(name)}">Start a run</a> · <a href="${home}/runs?target=${encodeURIComponent(name)}">Runs</a> · <a href="${home}/quarantine?target=${encodeURIComponent(name)}">Quarantine</a>${(coverage?.unverified ?? 0) > 0 ? html` · <a href="${home}/adopt?target=${encodeURIComponent(name)}">Adopt the unverified</a>` : null}</p>
 </section>`;
 }
 
@@ -73,13 +115,11 @@ const PARTS = [
   ['unembeddable', 'blank'],
 ] as const;
 
-/** Rows by kind, none of them counted twice: a stale row is also missing, and has an embedding. */
+/** Rows by kind, none of them counted twice: a stale row is also missing. */
 export function partsOf(coverage: Json): { kind: string; label: string; rows: number }[] {
-  const { embedded = 0, stale = 0, unverified = 0, missing = 0 } = coverage;
   const own: Readonly<Record<string, number>> = {
     ...coverage,
-    embedded: embedded - stale - unverified,
-    missing: missing - stale,
+    missing: coverage.missing - (coverage.stale ?? 0),
   };
   return PARTS.map(([kind, label]) => ({ kind, label, rows: own[kind] ?? 0 }));
 }
