@@ -90,6 +90,7 @@ describe('names', () => {
       'OPENAI_CUSTOM_HEADERS',
       'OPENAI_ORG_ID',
       'OPENAI_PROJECT_ID',
+      'FUZZ_MINUTES',
       'TEST_DATABASE_URL',
       'TEST_REDIS_URL',
     ];
