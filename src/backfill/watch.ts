@@ -1,6 +1,6 @@
 /** Looks for missing rows by itself, fills what it finds where the target wants that, and says when a gap came and went. */
 import type { Target, Watch } from '../core/target.ts';
-import { fruitlessDelayMs, watchDelayMs } from '../core/watch.ts';
+import { fruitlessDelayMs, UNINDEXED_EVERY_MS, watchDelayMs } from '../core/watch.ts';
 import { recordAudit } from '../db/audit.ts';
 import type { CheckedTarget } from '../db/catalog.ts';
 import type { Db } from '../db/client.ts';
@@ -37,7 +37,14 @@ const QUIET_MS = 30_000;
 const ACTOR = 'watch';
 
 /** What became of a look: `unsettled` and `failed` mean that it saw nothing. */
-export type LookOutcome = 'nothing' | 'reported' | 'started' | 'unsettled' | 'unready' | 'failed';
+export type LookOutcome =
+  | 'nothing'
+  | 'reported'
+  | 'started'
+  | 'unsettled'
+  | 'unready'
+  | 'unindexed'
+  | 'failed';
 export type Look = { readonly target: string; readonly outcome: LookOutcome };
 
 type Watched = { readonly name: string; readonly watch: Watch };
@@ -101,11 +108,21 @@ async function lookAt(
     return 'unready';
   }
   const { target } = inspected;
+  const { checkedAgoMs } = state;
+  if (!target.hasMissingIndex && checkedAgoMs !== null && checkedAgoMs < UNINDEXED_EVERY_MS) {
+    // Only the rows are left alone for so long: an index that is made meanwhile is found at the watch's own beat.
+    await postponeWatch(
+      db,
+      state.target,
+      watchDelayMs(watch.everySeconds, { hasIndex: true, isBusy: false }),
+    );
+    return 'unindexed';
+  }
   const next = (isBusy: boolean) =>
     postponeWatch(
       db,
       target.name,
-      watchDelayMs(watch.everySeconds, { hasIndex: target.hasMissingIndex, isBusy }),
+      watchDelayMs(watch.everySeconds, { hasIndex: true, isBusy: isBusy && target.hasMissingIndex }),
     );
 
   if ((await readUnsettledRunId(db, target.name)) !== undefined) {

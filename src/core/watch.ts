@@ -2,7 +2,7 @@
 import { backoffCeilingMs } from './backoff.ts';
 
 /** Without the partial index a look may read the whole table. */
-const UNINDEXED_EVERY_MS = 600_000;
+export const UNINDEXED_EVERY_MS = 600_000;
 /** While rows keep arriving: they are not to wait for the watch's own beat. */
 const BUSY_EVERY_MS = 1_000;
 /** A tenant whose rows fail again and again is tried after half a minute, then after twice that, up to ten minutes. */

@@ -12,6 +12,8 @@ export type WatchState = {
   /** Whether all tenants, or the stuck ones, may be tried again by now. */
   readonly isRetryDue: boolean;
   readonly gapSince: string | null;
+  /** Time since the last look; null before the first. */
+  readonly checkedAgoMs: number | null;
   /** Time since the last look that found a missing row; null when none did. */
   readonly foundAgoMs: number | null;
 };
@@ -30,6 +32,7 @@ export async function listDueWatches(db: Db, targets: readonly string[]): Promis
   const rows = await db.execute<WatchState>(sql`
     SELECT target, run_id AS "runId", fruitless, stuck_tenants AS "stuckTenants",
            coalesce(retry_at <= now(), true) AS "isRetryDue", ${moment('gap_since')} AS "gapSince",
+           extract(epoch FROM now() - checked_at)::float8 * 1000 AS "checkedAgoMs",
            extract(epoch FROM now() - found_at)::float8 * 1000 AS "foundAgoMs"
       FROM infill.watches WHERE target = ANY(${sql.param(targets)}::text[]) AND next_at <= now()`);
   return [...rows];

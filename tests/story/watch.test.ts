@@ -115,10 +115,14 @@ describe('a watched target', () => {
       if (inspected?.kind !== 'ready') return inspected;
       return { ...inspected, target: { ...inspected.target, hasMissingIndex: false } };
     };
-    await look({ deps: { ...story.deps, inspect } });
-
-    const next = await story.sql`SELECT extract(epoch FROM next_at - now())::float8 AS s FROM infill.watches`;
-    expect(next[0]?.['s']).toBeGreaterThan(590);
+    const unindexed = { ...story.deps, inspect };
+    expect(await look({ deps: unindexed })).toBe('nothing');
+    await addRow();
+    expect(await look({ deps: unindexed })).toBe('unindexed');
+    await story.sql`UPDATE infill.watches SET checked_at = now() - interval '11 minutes'`;
+    expect(await look({ deps: unindexed, fill: false })).toBe('reported');
+    // An index that was made meanwhile is found at the next beat.
+    expect(await look()).toBe('started');
   });
 
   test('that cannot be read is looked at again, and stops no other', async () => {
