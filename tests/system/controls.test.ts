@@ -106,7 +106,8 @@ describe('an operator', () => {
     await put({ scope: 'tenant', name: 'acme', hold: false });
 
     expect(await system.settled(body.runId)).toMatchObject({ status: 'succeeded', rows: { embedded: 40 } });
-    expect(await metrics()).not.toContain('infill_runs_unsettled{');
+    // What a scrape read is shown for two seconds.
+    await until(async () => !(await metrics()).includes('infill_runs_unsettled{'), 'no run is unsettled');
     expect(await metrics()).toContain('infill_missing_rows{target="notes"} 0\n');
   });
 });

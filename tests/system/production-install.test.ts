@@ -62,6 +62,7 @@ describe('what an image holds', () => {
 
   test('the code, its bundle, the migrations and the targets, and nothing else of the repository', () => {
     expect(readdirSync(image.folder).toSorted()).toEqual([
+      'bin',
       'dist',
       'drizzle',
       'node_modules',
