@@ -8,6 +8,11 @@ export type FittedInput = UniqueInput & {
   readonly truncated: boolean;
 };
 
+async function isShort(tokenizer: Tokenizer, { text, bytes }: UniqueInput): Promise<boolean> {
+  if (bytes <= OPENAI_LIMITS.inputBytesSafeMax) return true;
+  return (await tokenizer.countTokens(text, OPENAI_LIMITS.inputTokensMax)) <= OPENAI_LIMITS.inputTokensMax;
+}
+
 /**
  * Tells the inputs that no request can hold from the others, before anything is sent.
  *
@@ -22,11 +27,7 @@ export async function fitInputs(
   const fitting: FittedInput[] = [];
   const tooLong: UniqueInput[] = [];
   for (const input of inputs) {
-    const safe = input.bytes <= OPENAI_LIMITS.inputBytesSafeMax;
-    if (
-      safe ||
-      (await tokenizer.countTokens(input.text, OPENAI_LIMITS.inputTokensMax)) <= OPENAI_LIMITS.inputTokensMax
-    ) {
+    if (!input.isCut && (await isShort(tokenizer, input))) {
       fitting.push({ ...input, truncated: false });
     } else if (onTooLong === 'truncate') {
       const text = await tokenizer.truncateToTokens(input.text, OPENAI_LIMITS.inputTokensMax);

@@ -9,6 +9,8 @@ export type Input = {
   readonly textHash: string;
   /** UTF-8 bytes of `text`. */
   readonly bytes: number;
+  /** `text` is only the beginning of a text that no request can hold. */
+  readonly isCut?: boolean;
 };
 
 /** A text that is sent once, for all the rows that hold it. */
@@ -16,6 +18,7 @@ export type UniqueInput = {
   readonly text: string;
   readonly textHash: string;
   readonly bytes: number;
+  readonly isCut?: boolean;
   /** At least one; in the order of the rows. */
   readonly rowIds: readonly string[];
 };
@@ -32,10 +35,11 @@ const SMALLER_REQUESTS_FROM_ATTEMPT = 6;
 
 /** Brings rows of one tenant that hold the same text together, in the order in which each text first came. */
 export function uniqueInputs(rows: readonly Input[]): UniqueInput[] {
-  const byHash = new Map<string, { text: string; textHash: string; bytes: number; rowIds: string[] }>();
-  for (const { rowId, text, textHash, bytes } of rows) {
+  const byHash = new Map<string, UniqueInput & { readonly rowIds: string[] }>();
+  for (const { rowId, text, textHash, bytes, isCut = false } of rows) {
     const known = byHash.get(textHash);
-    if (known === undefined) byHash.set(textHash, { text, textHash, bytes, rowIds: [rowId] });
+    if (known === undefined)
+      byHash.set(textHash, { text, textHash, bytes, rowIds: [rowId], ...(isCut && { isCut }) });
     else known.rowIds.push(rowId);
   }
   return [...byHash.values()];

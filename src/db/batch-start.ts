@@ -66,7 +66,7 @@ export async function startBatch(
     SELECT CASE WHEN coalesce(t.place, 1) = 1 THEN json_build_object(
              'run', head.run, 'isCurrent', head.is_current, 'isEnded', head.is_ended, 'holdReason', head.hold_reason, 'hasBudget', head.has_budget,
              'switches', head.switches, 'credential', head.credential)::text END AS "head",
-           t."rowId", t."text", t."textHash"
+           t."rowId", t."text", t."textHash", t."isCut"
       FROM head
       LEFT JOIN LATERAL (${batchRowsSql(target, batch, sql`head.is_current AND NOT head.is_ended`, sql`head.except_ids`)}) t ON true
      ORDER BY t.place`);
@@ -86,6 +86,12 @@ export async function startBatch(
           },
     rows: rows
       .filter((row) => row.rowId !== null)
-      .map(({ rowId, text, textHash }) => ({ rowId, text, textHash, bytes: Buffer.byteLength(text) })),
+      .map(({ rowId, text, textHash, isCut }) => ({
+        rowId,
+        text,
+        textHash,
+        isCut,
+        bytes: Buffer.byteLength(text),
+      })),
   };
 }

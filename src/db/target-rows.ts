@@ -20,7 +20,9 @@ import {
 
 export type MissingRow = {
   readonly rowId: string;
+  /** Whole, or the beginning of a text that no request can hold. */
   readonly text: string;
+  readonly isCut: boolean;
   readonly textHash: string;
   readonly bytes: number;
 };
@@ -140,6 +142,11 @@ export async function countTenantWork(
   return rows[0]?.rows ?? 0;
 }
 
+/** No model takes a text of more bytes: 8,192 tokens of 128 bytes, the longest token there is, would be as many. */
+const TEXT_BYTES_MAX = 1_048_576;
+/** Enough of a longer one to cut it to what a model takes. Rows of 25 MB would otherwise fill a worker's memory. */
+const TEXT_LETTERS_KEPT = 131_072;
+
 /**
  * Selects the rows of a batch that are still missing, with their place in the order of the ids.
  *
@@ -155,7 +162,9 @@ export function batchRowsSql(
   // Two forms, because `afterId IS NULL OR id > afterId` in a prepared statement could not use the index.
   const isAfter = batch.afterId === null ? sql`true` : sql`${idOf(target)} > ${asId(target, batch.afterId)}`;
   return sql`
-    SELECT row_number() OVER (ORDER BY found.id) AS place, found.id::text AS "rowId", found."text", found."textHash" FROM (
+    SELECT row_number() OVER (ORDER BY found.id) AS place, found.id::text AS "rowId", found."textHash",
+           CASE WHEN octet_length(found."text") > ${TEXT_BYTES_MAX} THEN left(found."text", ${TEXT_LETTERS_KEPT}) ELSE found."text" END AS "text",
+           octet_length(found."text") > ${TEXT_BYTES_MAX} AS "isCut" FROM (
       SELECT ${idOf(target)} AS id, ${textOf(target)} AS "text", ${textHashOf(target)} AS "textHash"
         FROM ${tableOf(target)}
        WHERE ${isWanted} AND ${belongsTo(target, batch.tenantId)} AND ${isWork(target)}
