@@ -50,6 +50,10 @@ const TROUBLES: readonly (readonly [RegExp, string])[] = [
     /CONNECT_TIMEOUT|ETIMEDOUT|connection timeout|EHOSTUNREACH|ENETUNREACH/,
     'nothing answers at the host and port in DATABASE_URL: check both, and the firewall',
   ],
+  [
+    /CONNECTION_(?:CLOSED|ENDED|DESTROYED)|ECONNRESET|\b57P01\b/,
+    'the connection was cut: it may be restarting',
+  ],
   [/\b42501\b/, 'its user lacks a right (docs/operations.md lists those it needs)'],
 ];
 

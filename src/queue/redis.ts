@@ -25,6 +25,8 @@ export type RedisConnection = {
 
 /** Longest pause between attempts to reconnect: an outage ends for us at most this long after it ended. */
 const RECONNECT_MS_MAX = 1_000;
+/** How long a refusal to write is told after it was met. */
+const READ_ONLY_TOLD_MS = 2_000;
 /** A port without TLS does not answer a request for it. */
 const CONNECT_MS_MAX = 4_000;
 /** How long a lost peer may keep a connection that it will never use again. */
@@ -36,7 +38,10 @@ const KEEP_ALIVE_MS = 10_000;
  * @throws {RedisAddressError} if the URL cannot be used
  */
 export function openRedis(settings: RedisSettings, options: RedisClientOptions): RedisConnection {
-  const redis = clientOf(settings, options);
+  let readOnlyAtMs = Number.NEGATIVE_INFINITY;
+  const redis = clientOf(settings, options, () => {
+    readOnlyAtMs = Date.now();
+  });
   let last: string | undefined;
   let lasting: string | undefined;
   const failed = (error: Error) => {
@@ -51,10 +56,21 @@ export function openRedis(settings: RedisSettings, options: RedisClientOptions):
   redis.on('ready', () => {
     last = undefined;
   });
-  return { redis, trouble: () => lasting ?? (redis.status === 'ready' ? undefined : last) };
+  return {
+    redis,
+    trouble() {
+      // It connects again and again, and is ready for a moment each time.
+      if (Date.now() - readOnlyAtMs < READ_ONLY_TOLD_MS) return redisTrouble(new Error('READONLY'));
+      return lasting ?? (redis.status === 'ready' ? undefined : last);
+    },
+  };
 }
 
-function clientOf({ url, mode, sentinelName }: RedisSettings, { commandMsMax }: RedisClientOptions): Redis {
+function clientOf(
+  { url, mode, sentinelName }: RedisSettings,
+  { commandMsMax }: RedisClientOptions,
+  onReadOnly: () => void,
+): Redis {
   const { nodes, username, password, database, tls, family } = parseRedisAddress(url, mode);
   const failsAtOnce = commandMsMax !== undefined;
   const common = {
@@ -66,8 +82,13 @@ function clientOf({ url, mode, sentinelName }: RedisSettings, { commandMsMax }: 
     maxRetriesPerRequest: failsAtOnce ? 0 : null,
     commandTimeout: commandMsMax,
     ...(tls && { tls: {} }),
-    // A primary that became a replica keeps its connections. Connecting again leads to the new primary; the command is sent again.
-    reconnectOnError: (error: Error) => (/READONLY/.test(error.message) ? (2 as const) : false),
+    // A primary that became a replica keeps its connections. Connecting again leads to the new primary, and the command is sent
+    // again, unless its caller does not wait.
+    reconnectOnError: (error: Error) => {
+      if (!/READONLY/.test(error.message)) return false;
+      onReadOnly();
+      return failsAtOnce ? (1 as const) : (2 as const);
+    },
   };
   if (mode === 'cluster') {
     const cluster = new Cluster([...nodes], {
