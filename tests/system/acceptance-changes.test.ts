@@ -106,7 +106,7 @@ describe('a row that moves to another tenant meanwhile', () => {
     );
 
     expect(run).toMatchObject({ status: 'incomplete', rows: { embedded: 19, superseded: 1, remaining: 1 } });
-    expect(run.reason).toBe('1 more missing rows belong to tenants that the run did not plan');
+    expect(run.reason).toBe('1 more missing row belongs to a tenant that the run did not plan');
     expect(wrongRows(await system.rows()).map(({ content }) => content)).toEqual(['note 7.']);
 
     expect(await system.backfill()).toMatchObject({ status: 'succeeded', rows: { embedded: 1 } });
