@@ -1,7 +1,7 @@
 /** Rows whose vectors were paid for and could not be written, each by its own fault or by the table's. */
 import { EmbedError, type FailureCode, PROVIDER_MESSAGE_LENGTH_MAX } from '../core/failures.ts';
 import type { EmbeddedRow } from '../db/target-writes.ts';
-import { hasEmbedded, retractRows } from '../db/undone-rows.ts';
+import { hasEmbedded } from '../db/undone-rows.ts';
 import type { BatchContext } from './batch-context.ts';
 import type { RowRefusal } from './careful-writes.ts';
 import type { BatchDeps } from './deps.ts';
@@ -17,12 +17,11 @@ export type Unwritten = { readonly row: EmbeddedRow; readonly code: FailureCode;
  */
 export async function unwrittenRows(
   deps: BatchDeps,
-  { batch, target, start }: BatchContext,
+  { target, start }: BatchContext,
   tried: readonly EmbeddedRow[],
   { refused, undone }: { refused: readonly RowRefusal<EmbeddedRow>[]; undone: ReadonlySet<string> },
 ): Promise<Unwritten[]> {
   if (refused.length === 0 && undone.size === 0) return [];
-  if (undone.size > 0) await retractRows(deps.db, batch, [...undone]);
   if (
     await isTableToBlame(deps, start.run.runId, tried.length, {
       refused: refused.length,
@@ -55,7 +54,6 @@ async function isTableToBlame(
   { refused, undone }: { refused: number; undone: number },
 ): Promise<boolean> {
   if (refused + undone < tried) return false;
-  // Another batch of the run may have counted rows a moment ago that it is about to take back: that is not asked of several.
   if (undone > 0 && tried > 1) return true;
   if (undone === 0 && tried === 1) return false;
   return !(await hasEmbedded(db, runId));
