@@ -80,11 +80,22 @@ export async function removeKey(
   return EXIT.done;
 }
 
-export async function rekey(io: Io, client: Client, { json }: { json?: boolean }): Promise<ExitStatus> {
-  const done = await client.call('POST', '/credentials/rekey');
+/** Ends with "not complete" while keys are left that cannot be used: of an address that is not accepted, or unreadable. */
+export async function rekey(
+  io: Io,
+  client: Client,
+  { json, acceptAddresses }: { json?: boolean; acceptAddresses?: boolean },
+): Promise<ExitStatus> {
+  const query = { acceptAddresses: acceptAddresses || undefined };
+  const done = await client.call('POST', '/credentials/rekey', { query });
   if (json) io.write(`${JSON.stringify(done, null, 2)}\n`);
-  else for (const [name, value] of Object.entries(done)) io.write(`${name}: ${String(value)}\n`);
-  return EXIT.done;
+  else {
+    io.write(`${done.message}\n`);
+    for (const { tenantId, baseUrl } of done.unproven.items)
+      io.write(`  not proven: ${tenantId}, sent to ${baseUrl ?? 'the default address'}\n`);
+    for (const { tenantId } of done.unreadable.items) io.write(`  unreadable: ${tenantId}\n`);
+  }
+  return done.unproven.count + done.unreadable.count === 0 ? EXIT.done : EXIT.notComplete;
 }
 
 function pathOf(tenantId: string): string {

@@ -163,6 +163,7 @@ function addKeys(program: Command, action: Action): void {
   program
     .command('rekey')
     .description('seal all keys anew with CREDENTIALS_KEY, after it was changed')
+    .option('--accept-addresses', 'take the addresses of old seals for true, after you have looked at them')
     .option(...JSON_FLAG)
     .action(action(rekey));
 }

@@ -4,6 +4,7 @@ import { CommandError, EXIT, type ExitStatus, type Io } from './io.ts';
 import { dollars, table } from './print.ts';
 
 const LISTED_MAX = 10_000;
+const USAGE_MAX = 1_000;
 
 type Filter = {
   readonly target?: string;
@@ -93,22 +94,23 @@ export async function usage(
   options: { readonly month?: string; readonly tenant?: readonly string[]; readonly json?: boolean },
 ): Promise<ExitStatus> {
   const found = await client.call('GET', '/usage', {
-    query: { month: options.month, tenantId: oneTenant(options) },
+    query: { month: options.month, tenantId: options.tenant, limit: USAGE_MAX },
   });
   if (options.json) io.write(`${JSON.stringify(found, null, 2)}\n`);
-  else
+  else {
     io.write(
       table(
-        ['month', 'tenant', 'target', 'tokens', 'cost'],
+        ['tenant', 'target', 'requests', 'rows', 'tokens', 'cost'],
         found.items.map((one: Json) => [
-          one.month,
-          one.tenantId,
-          one.target ?? '',
-          one.tokens,
-          dollars(one.costUsd),
+          ...[one.tenantId, one.target, one.requests, one.rows, one.tokens, dollars(one.costUsd)],
         ]),
       ),
     );
+    const { tokens, costUsd } = found.totals;
+    io.write(`In ${found.month}: ${tokens.toLocaleString('en-US')} tokens, ${dollars(costUsd)}.\n`);
+    if (found.nextCursor !== null)
+      io.write(`The first ${USAGE_MAX} are shown: choose tenants with --tenant.\n`);
+  }
   return EXIT.done;
 }
 

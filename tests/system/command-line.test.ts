@@ -170,6 +170,17 @@ describe('infill', () => {
     expect((await infill(['switches', 'release', 'tenant', 'acme'])).out).toContain('Nothing is held.');
   });
 
+  test('usage shows what was spent, and rekey says that nothing is left to do', async () => {
+    await addNotes(2, 'hooli');
+    await infill(['backfill', '--target', 'notes', '--wait']);
+
+    const { status, out } = await infill(['usage', '--tenant', 'hooli']);
+    expect([status, out]).toEqual([0, expect.stringMatching(/^hooli +notes +\d/m)]);
+    expect(out).toMatch(/^In \d{4}-\d\d: \d+ tokens, \$/m);
+    expect((await infill(['usage', '--month', 'march'])).status).toBe(2);
+    expect((await infill(['rekey'])).status).toBe(0);
+  });
+
   test('doctor finds nothing to fail in a set-up that works', async () => {
     const { status, out } = await infill(['doctor']);
 
