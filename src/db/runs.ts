@@ -106,13 +106,25 @@ export async function listUnsettledRuns(db: Db): Promise<RunRecord[]> {
 /** The newest runs first. `before` is the last run of the page before. */
 export async function listRuns(
   db: Db,
-  { before, limit }: { before: { createdAt: string; runId: string } | null; limit: number },
+  {
+    before,
+    limit,
+    target,
+    status,
+  }: {
+    before: { createdAt: string; runId: string } | null;
+    limit: number;
+    target?: string | undefined;
+    status?: RunStatus | undefined;
+  },
 ): Promise<RunRecord[]> {
+  const isOf = target === undefined ? sql`true` : sql`r.target = ${target}`;
+  const isNow = status === undefined ? sql`true` : sql`r.status = ${status}`;
   const after =
     before === null
       ? sql`true`
       : sql`(r.created_at, r.run_id) < (${before.createdAt}::timestamptz, ${before.runId}::uuid)`;
-  return selectRuns(db, after, limit);
+  return selectRuns(db, sql`${after} AND ${isOf} AND ${isNow}`, limit);
 }
 
 const isUnsettled = sql.raw(

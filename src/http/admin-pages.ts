@@ -12,6 +12,7 @@ import {
 import { addBoard, type BoardOptions } from './board.ts';
 import { type CallApi, consoleLinks, saidIn } from './console/frame.ts';
 import { addOverview } from './console/overview.ts';
+import { Recent } from './console/recent.ts';
 import { addRuns, runControls, runMore } from './console/runs.ts';
 import { addStart } from './console/start.ts';
 import { addUpkeep } from './console/upkeep.ts';
@@ -60,7 +61,8 @@ export async function addAdminPages(app: FastifyInstance, deps: AdminPagesDeps):
 
       addLogin(scope, deps);
       addRunPage(scope, deps);
-      for (const add of [addOverview, addRuns, addStart, addUpkeep]) add(scope, deps);
+      const recent = new Recent();
+      for (const add of [addOverview, addRuns, addStart, addUpkeep]) add(scope, { ...deps, recent });
       addBoard(scope, { ...deps, log: app.log });
     },
     { prefix: '/admin' },

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import type { PlanDeps } from '../backfill/deps.ts';
 import { type RunRequest, startRun } from '../backfill/start-run.ts';
 import { costUsd } from '../core/cost.ts';
-import { BATCH_SIZE_DEFAULT, isSettled } from '../core/run.ts';
+import { BATCH_SIZE_DEFAULT, isSettled, RUN_STATUSES, type RunStatus } from '../core/run.ts';
 import type { Target } from '../core/target.ts';
 import type { CheckedTarget } from '../db/catalog.ts';
 import { listRowOutcomes, type RowOutcome } from '../db/run-batches.ts';
@@ -178,13 +178,17 @@ function readRoutes(app: AdminApp, { db }: BackfillRoutesDeps): void {
       preHandler: requireServices(['postgres']),
       schema: {
         summary: 'List runs, the newest first',
-        querystring: z.object(paged),
+        querystring: z.object({
+          ...paged,
+          target: z.string().min(1).max(100).optional(),
+          status: z.enum(RUN_STATUSES as [RunStatus, ...RunStatus[]]).optional(),
+        }),
         response: { 200: z.object({ items: z.array(RunShape), nextCursor: z.string().nullable() }) },
       },
     },
-    async ({ query: { limit, cursor } }) => {
+    async ({ query: { limit, cursor, target, status } }) => {
       const before = decodeCursor(cursor, RunCursor);
-      const found = await listRuns(db, { before, limit: limit + 1 });
+      const found = await listRuns(db, { before, limit: limit + 1, target, status });
       const { page, nextCursor } = pageOf(found, limit, ({ createdAt, runId }) => ({ createdAt, runId }));
       return { items: page.map((run) => runShape(run)), nextCursor };
     },

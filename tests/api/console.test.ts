@@ -179,3 +179,13 @@ test('embeddings without a stamp are adopted after a question', async () => {
   );
   expect((await page('/admin/adopt?target=notes')).text).toContain('Nothing is sent to the provider.');
 });
+
+test('a viewer is asked nothing, and runs are filtered by the API', async () => {
+  for (const path of ['/adopt?target=notes', '/keys?remove=acme', '/quarantine?target=notes&release=all'])
+    expect((await page(`/admin${path}`, viewer)).text).not.toContain('method="post"');
+  const { items } = (await system.call('GET', '/api/v1/admin/backfill-embeddings')).body;
+  const shown = await page('/admin/runs?status=succeeded');
+  expect(shown.text).toContain(items[0].runId);
+  expect((await page('/admin/runs?status=failed')).text).not.toContain(items[0].runId);
+  expect((await page('/admin/runs?status=failed&target=notes')).text).toContain('None.');
+});

@@ -2,6 +2,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { homeOf } from '../home.ts';
 import { type Html, html, sendPage } from '../html.ts';
+import type { Recent } from './recent.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: the API describes its answers; each page takes what it shows
 export type Json = any;
@@ -19,7 +20,7 @@ export type CallApi = (
   },
 ) => Promise<Answer>;
 
-export type ConsoleDeps = { readonly environment: string; readonly call: CallApi };
+export type ConsoleDeps = { readonly environment: string; readonly call: CallApi; readonly recent: Recent };
 
 const PAGES = [
   ['Overview', ''],
@@ -98,8 +99,9 @@ export function refusal(answer: Answer): Html {
 
 export const isRefused = ({ status }: Answer): boolean => status >= 400;
 
-/** Asks before something that costs money or data. */
+/** Asks before something that costs money or data. A viewer is not asked. */
 export function confirmForm(
+  request: FastifyRequest,
   action: string,
   {
     question,
@@ -111,6 +113,8 @@ export function confirmForm(
   const hidden = Object.entries(fields).map(
     ([name, value]) => html`<input type="hidden" name="${name}" value="${value}">`,
   );
+  if (request.role === 'viewer')
+    return html`<p>Log in with the admin secret to do this.</p><p><a href="${back}">Back</a></p>`;
   return html`<p>${question}</p>
 <form method="post" action="${action}">${hidden}<input type="hidden" name="sure" value="yes">
 <button type="submit">${button}</button></form>

@@ -18,15 +18,21 @@ const REFRESH_SECONDS = 10;
 const RUNS_LOOKED_AT = 200;
 const SETTLED: readonly string[] = ['succeeded', 'incomplete', 'cancelled', 'failed'];
 
-export function addOverview(scope: FastifyInstance, { environment, call }: ConsoleDeps): void {
-  addAdopt(scope, { environment, call });
+export function addOverview(scope: FastifyInstance, deps: ConsoleDeps): void {
+  const { environment, call, recent } = deps;
+  addAdopt(scope, deps);
   scope.get('/', { schema: { hide: true } }, async (request, reply) => {
     const frame = { request, reply, environment };
-    const [targets, runs, switches] = await Promise.all([
-      call(request, 'GET', '/targets'),
+    const [counted, runs, switches] = await Promise.all([
+      recent.of('targets', () => call(request, 'GET', '/targets')),
       call(request, 'GET', '/backfill-embeddings', { query: { limit: String(RUNS_LOOKED_AT) } }),
       call(request, 'GET', '/switches'),
     ]);
+    if (counted === undefined) {
+      const body = html`<p>The rows are being counted. This page tries again by itself.</p>`;
+      return sendConsolePage(frame, { title: 'Overview', body, refreshSeconds: 1 });
+    }
+    const { answer: targets, atMs } = counted;
     if (isRefused(targets)) {
       return sendConsolePage(frame, {
         title: 'Overview',
@@ -42,10 +48,16 @@ export function addOverview(scope: FastifyInstance, { environment, call }: Conso
     );
     return sendConsolePage(frame, {
       title: 'Overview',
-      body: html`${heldLine(held, home)}${cards}`,
+      body: html`${heldLine(held, home)}${cards}${ageLine(atMs)}`,
       refreshSeconds: REFRESH_SECONDS,
     });
   });
+}
+
+/** Only where the figures are not of this moment. */
+function ageLine(atMs: number): Html | null {
+  const seconds = Math.round((Date.now() - atMs) / 1_000);
+  return seconds < 2 ? null : html`<p>Counted ${seconds} s ago; the next count is under way.</p>`;
 }
 
 /** Declares embeddings without a stamp right, after asking. */
@@ -57,7 +69,7 @@ function addAdopt(scope: FastifyInstance, { environment, call }: ConsoleDeps): v
       const { target = '' } = request.query;
       const home = homeOf(request);
       const question = html`Declare the embeddings of <strong>${target}</strong> that have no stamp to be those of the present texts and model? Nothing is sent to the provider. Do this only if you know that they are.`;
-      const body = confirmForm(`${home}/adopt`, {
+      const body = confirmForm(request, `${home}/adopt`, {
         question,
         button: 'They are right',
         fields: { target },

@@ -1,5 +1,6 @@
 /** The list of runs, and what can be done with one. */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { RUN_STATUSES } from '../../core/run.ts';
 import { homeOf } from '../home.ts';
 import { type Html, html } from '../html.ts';
 import {
@@ -18,22 +19,22 @@ import {
 } from './frame.ts';
 
 const hidden = { schema: { hide: true } };
-const REFRESH_SECONDS = 10;
 const PAGE = '100';
+const ROWS_SHOWN = '50';
 
-export function addRuns(scope: FastifyInstance, { environment, call }: ConsoleDeps): void {
+export function addRuns(scope: FastifyInstance, deps: ConsoleDeps): void {
+  const { environment, call } = deps;
   scope.get<{ Querystring: { target?: string; status?: string; cursor?: string } }>(
     '/runs',
     hidden,
     async (request, reply) => {
       const { target = '', status = '', cursor } = request.query;
       const home = homeOf(request);
-      const listed = await call(request, 'GET', '/backfill-embeddings', { query: { limit: PAGE, cursor } });
+      const query = { limit: PAGE, cursor, target: target || undefined, status: status || undefined };
+      const listed = await call(request, 'GET', '/backfill-embeddings', { query });
       if (isRefused(listed))
         return sendConsolePage({ request, reply, environment }, { title: 'Runs', body: refusal(listed) });
-      const items = listed.body.items.filter(
-        (run: Json) => (target === '' || run.target === target) && (status === '' || run.status === status),
-      );
+      const items: Json[] = listed.body.items;
       const rows = items.map((run: Json) => [
         html`<a href="${home}/runs/${run.runId}">${moment(run.createdAt)}</a>`,
         run.target,
@@ -44,13 +45,10 @@ export function addRuns(scope: FastifyInstance, { environment, call }: ConsoleDe
       ]);
       const more = listed.body.nextCursor;
       const body = html`<form class="filter" method="get" action="${home}/runs"><div class="field"><label for="target">Target</label><input id="target" name="target" value="${target}"></div>
-<div class="field"><label for="status">Status</label><input id="status" name="status" value="${status}"></div><button type="submit">Filter</button></form>
+<div class="field"><label for="status">Status</label><select id="status" name="status">${statusOptions(status)}</select></div><button type="submit">Filter</button></form>
 ${tableOf('Runs, the newest first', ['created', 'target', 'status', 'rows', 'cost', 'message'], rows)}
 ${more === null ? null : html`<p><a href="${home}/runs?target=${encodeURIComponent(target)}&amp;status=${encodeURIComponent(status)}&amp;cursor=${encodeURIComponent(more)}">Older runs</a></p>`}`;
-      return sendConsolePage(
-        { request, reply, environment },
-        { title: 'Runs', body, refreshSeconds: REFRESH_SECONDS },
-      );
+      return sendConsolePage({ request, reply, environment }, { title: 'Runs', body });
     },
   );
 
@@ -63,7 +61,7 @@ ${more === null ? null : html`<p><a href="${home}/runs?target=${encodeURICompone
       const page = `/runs/${encodeURIComponent(runId)}`;
       const question = QUESTIONS[control];
       if (question !== undefined && sure !== 'yes') {
-        const form = confirmForm(`${homeOf(request)}${page}/${control}`, {
+        const form = confirmForm(request, `${homeOf(request)}${page}/${control}`, {
           ...question,
           back: `${homeOf(request)}${page}`,
         });
@@ -81,7 +79,15 @@ ${more === null ? null : html`<p><a href="${home}/runs?target=${encodeURICompone
       });
     });
   }
-  addSettings(scope, { environment, call });
+  addSettings(scope, deps);
+}
+
+function statusOptions(chosen: string): Html[] {
+  return ['', ...RUN_STATUSES].map((status) =>
+    status === chosen
+      ? html`<option value="${status}" selected>${status || 'any'}</option>`
+      : html`<option value="${status}">${status || 'any'}</option>`,
+  );
 }
 
 const QUESTIONS: Readonly<Record<string, { question: string; button: string } | undefined>> = {
@@ -97,6 +103,14 @@ const QUESTIONS: Readonly<Record<string, { question: string; button: string } | 
 };
 
 function addSettings(scope: FastifyInstance, { environment, call }: ConsoleDeps): void {
+  // A page of its own: that of the run is loaded again every few seconds, and with it what somebody types.
+  scope.get<{ Params: { runId: string } }>('/runs/:runId/settings', hidden, async (request, reply) => {
+    const page = `/runs/${encodeURIComponent(request.params.runId)}`;
+    const found = await call(request, 'GET', `/backfill-embeddings${page.slice('/runs'.length)}`);
+    const home = homeOf(request);
+    const body = isRefused(found) ? refusal(found) : settingsForm(request, `${home}${page}`, found.body);
+    return sendConsolePage({ request, reply, environment }, { title: 'Settings of a run', body });
+  });
   scope.post<{ Params: { runId: string } }>('/runs/:runId/settings', hidden, async (request, reply) => {
     const page = `/runs/${encodeURIComponent(request.params.runId)}`;
     const given = (request.body ?? {}) as Record<string, string | undefined>;
@@ -120,6 +134,16 @@ const SETTINGS = [
   { name: 'maxTokens', label: 'Tokens at most' },
   { name: 'maxCostUsd', label: 'Dollars at most' },
 ] as const;
+
+function settingsForm(request: FastifyRequest, page: string, run: Json): Html {
+  const back = html`<p><a href="${page}">Back to the run</a></p>`;
+  if (request.role === 'viewer') return html`<p>Log in with the admin secret to do this.</p>${back}`;
+  const fields = SETTINGS.map(
+    ({ name, label }) =>
+      html`<div class="field"><label for="${name}">${label}</label><input id="${name}" name="${name}" type="number" min="0" step="any" value="${run[name] ?? ''}"></div>`,
+  );
+  return html`<form class="filter" method="post" action="${page}/settings">${fields}<button type="submit">Change</button></form>${back}`;
+}
 
 const ALLOWED: Readonly<Record<string, readonly (readonly [string, string])[]>> = {
   queued: [
@@ -151,12 +175,8 @@ export function runControls(request: FastifyRequest, run: Json): Html | null {
   );
   if (request.role === 'viewer' || buttons.length === 0) return null;
   const canChange = ['queued', 'running', 'pausing', 'paused'].includes(run.status);
-  const fields = SETTINGS.map(
-    ({ name, label }) =>
-      html`<div class="field"><label for="${name}">${label}</label><input id="${name}" name="${name}" type="number" min="0" step="any" value="${run[name] ?? ''}"></div>`,
-  );
   return html`<div class="actions">${buttons}</div>
-${canChange ? html`<details><summary>Change its settings</summary><form class="filter" method="post" action="${page}/settings">${fields}<button type="submit">Change</button></form></details>` : null}`;
+${canChange ? html`<p><a href="${page}/settings">Change its settings</a></p>` : null}`;
 }
 
 /** What was done to a run, and rows by outcome. */
@@ -166,16 +186,16 @@ export async function runMore(
   runId: string,
 ): Promise<Html | null> {
   const events = await call(request, 'GET', '/audit', { query: { runId, limit: '50' } });
-  const rows = await call(request, 'GET', `/backfill-embeddings/${encodeURIComponent(runId)}/rows`, {
-    query: { limit: '100' },
-  });
-  if (isRefused(events) || isRefused(rows)) return null;
-  const notDone = rows.body.items.filter(
-    ({ outcome }: Json) => outcome !== 'embedded' && outcome !== 'would_embed',
-  );
+  const notDone: Json[] = [];
+  for (const outcome of ['failed', 'quarantined', 'gone']) {
+    const path = `/backfill-embeddings/${encodeURIComponent(runId)}/rows`;
+    const rows = await call(request, 'GET', path, { query: { outcome, limit: ROWS_SHOWN } });
+    if (!isRefused(rows)) notDone.push(...rows.body.items);
+  }
+  if (isRefused(events)) return null;
   return html`<h2>Rows that were not embedded</h2>
 ${tableOf(
-  'Of the first hundred rows, those that were not embedded',
+  `The first ${ROWS_SHOWN} that failed, were quarantined, or are gone`,
   ['row', 'tenant', 'outcome', 'reason'],
   notDone.map((row: Json) => [row.rowId, row.tenantId, row.outcome, row.reason ?? '']),
 )}

@@ -17,7 +17,7 @@ import {
 const hidden = { schema: { hide: true } };
 const TENANTS_SHOWN_MAX = 200;
 
-export function addStart(scope: FastifyInstance, { environment, call }: ConsoleDeps): void {
+export function addStart(scope: FastifyInstance, { environment, call, recent }: ConsoleDeps): void {
   scope.get<{ Querystring: { target?: string; search?: string } }>(
     '/start',
     hidden,
@@ -25,19 +25,24 @@ export function addStart(scope: FastifyInstance, { environment, call }: ConsoleD
       const { target, search = '' } = request.query;
       const frame = { request, reply, environment };
       const [targets, estimate] = await Promise.all([
-        call(request, 'GET', '/targets'),
-        call(request, 'GET', '/estimate', { query: { target } }),
+        recent.of('targets', () => call(request, 'GET', '/targets')),
+        recent.of(`estimate ${target}`, () => call(request, 'GET', '/estimate', { query: { target } })),
       ]);
-      if (isRefused(targets)) return sendConsolePage(frame, { title: 'Start a run', body: refusal(targets) });
+      if (targets === undefined || estimate === undefined) {
+        const body = html`<p>The rows are being counted. This page tries again by itself.</p>`;
+        return sendConsolePage(frame, { title: 'Start a run', body, refreshSeconds: 1 });
+      }
+      if (isRefused(targets.answer))
+        return sendConsolePage(frame, { title: 'Start a run', body: refusal(targets.answer) });
       const home = homeOf(request);
-      const names = targets.body.items.map(({ name }: Json) => name);
+      const names = targets.answer.body.items.map(({ name }: Json) => name);
       const choice = names.map(
         (name: string) =>
           html`<a class="badge" href="${home}/start?target=${encodeURIComponent(name)}">${name}</a> `,
       );
-      const body = isRefused(estimate)
-        ? refusal(estimate)
-        : estimateOf(estimate.body, { home, search, mayStart: request.role !== 'viewer' });
+      const body = isRefused(estimate.answer)
+        ? refusal(estimate.answer)
+        : estimateOf(estimate.answer.body, { home, search, mayStart: request.role !== 'viewer' });
       return sendConsolePage(frame, { title: 'Start a run', body: html`<p>Target: ${choice}</p>${body}` });
     },
   );

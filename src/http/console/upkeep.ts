@@ -51,7 +51,7 @@ function addKeys(scope: FastifyInstance, { environment, call }: ConsoleDeps): vo
       const { remove, cursor } = request.query;
       if (remove !== undefined) {
         const question = html`Remove the key of <strong>${remove}</strong>? It is deleted for good. Its rows are embedded with the platform's key afterwards, if the policy allows that.`;
-        const form = confirmForm(`${home}/keys/remove`, {
+        const form = confirmForm(request, `${home}/keys/remove`, {
           question,
           button: 'Remove the key',
           fields: { tenantId: remove },
@@ -127,7 +127,7 @@ function addQuarantine(scope: FastifyInstance, { environment, call }: ConsoleDep
       const words = Object.entries(fields)
         .map(([name, value]) => `${name} ${value}`)
         .join(', ');
-      const form = confirmForm(`${home}/quarantine/release`, {
+      const form = confirmForm(request, `${home}/quarantine/release`, {
         question: `Release all rows of ${words}? The next run sends them to the provider again, which costs tokens.`,
         button: 'Release them',
         fields,
