@@ -64,9 +64,11 @@ async function untilEmbedded(runId: string, rows: number): Promise<void> {
   );
 }
 
-async function expectWhole(run: Json, rows: number): Promise<void> {
+/** @param twiceMax rows that two workers may have had in hand: the later of them finds those written. */
+async function expectWhole(run: Json, rows: number, twiceMax = 0): Promise<void> {
   expect(run).toMatchObject({ status: 'succeeded', reason: null, rows: { planned: rows, embedded: rows } });
-  expect(run.rows).toMatchObject({ superseded: 0, gone: 0, failed: 0, quarantined: 0, remaining: 0 });
+  expect(run.rows).toMatchObject({ gone: 0, failed: 0, quarantined: 0, remaining: 0 });
+  expect(run.rows.superseded).toBeLessThanOrEqual(twiceMax);
   expect(wrongRows(await system.rows())).toEqual([]);
 }
 
@@ -105,9 +107,10 @@ describe('in the middle of 20,000 rows', () => {
     );
     expect(Date.now() - lostAtMs).toBeLessThan(GOES_ON_MS);
 
-    await expectWhole(await system.settled(runId), rows);
     // Each slot had one batch in hand.
-    expect(paidAgain()).toBeLessThanOrEqual(WORKERS * SLOTS * batchRows());
+    const inHandMax = WORKERS * SLOTS * batchRows();
+    await expectWhole(await system.settled(runId), rows, inHandMax);
+    expect(paidAgain()).toBeLessThanOrEqual(inHandMax);
   }, 120_000);
 
   test('all workers are replaced one by one: no attempt is used, no batch fails, nothing is paid again', async () => {
