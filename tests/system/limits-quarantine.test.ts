@@ -1,5 +1,7 @@
+import { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { isRealPostgres, jsonBody, type System, startSystem, wrongRows } from '../support/system.ts';
+import { QUEUES } from '../../src/queue/jobs.ts';
+import { isRealPostgres, jsonBody, type System, startSystem, until, wrongRows } from '../support/system.ts';
 
 let system: System;
 
@@ -247,6 +249,11 @@ describe('a request that is wrong whatever the row', () => {
     system.openai.setPoison([{ marker: 'o' }]);
     const failed = await system.backfill('?batchSize=10');
     expect(failed.status).toBe('failed');
+    // A batch in hand that saw both the fault and its end would take the rows that were refused for the ones to blame.
+    const redis = new Redis(system.redisUrl);
+    const inHand = () => redis.llen(`{infill}:${QUEUES.batches}:active`);
+    await until(async () => (await inHand()) === 0, 'what was in hand is through');
+    redis.disconnect();
     system.openai.setPoison([]);
 
     await system.call('POST', `/api/v1/admin/backfill-embeddings/${failed.runId}/retry`);
