@@ -15,8 +15,11 @@ beforeAll(async () => {
   const columns = { id: 'id', tenant: 'tenant_id', text: ['content'], model: MODEL, dimensions: DIMENSIONS };
   // Every target is there, so that an id which none of them can hold is a mistake.
   const absent = { table: 'notes', embedding: 'embedding', ...columns };
-  system = await startSystem({ targets: { absent } });
+  system = await startSystem({ workers: 0, api: false, targets: { absent } });
+  // Before anybody looks: a table that was found ready is taken to be so for ten seconds.
   await system.sql`ALTER TABLE notes ALTER COLUMN tenant_id TYPE uuid USING tenant_id::uuid`;
+  await system.startApi();
+  await system.startWorker();
   system.openai.accounts.put({ key: KEY, organization: 'org-of-a-uuid' });
 });
 afterAll(() => system.close());
