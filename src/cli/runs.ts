@@ -20,7 +20,6 @@ export type BackfillOptions = {
 
 const RUNS = '/backfill-embeddings';
 const LOOK_EVERY_MS = 1_000;
-/** How often what a person sees changes. */
 const SETTLED: readonly string[] = ['succeeded', 'incomplete', 'cancelled', 'failed'];
 
 export async function backfill(io: Io, client: Client, options: BackfillOptions): Promise<ExitStatus> {

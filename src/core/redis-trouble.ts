@@ -11,8 +11,7 @@ const TROUBLES: readonly (readonly [RegExp, string | ((match: RegExpExecArray) =
   ],
   [
     /NOPERM.{0,200}?'([a-z|]{1,30})' command/i,
-    ([, command]) =>
-      `its user may not use the command ${command}: allow it in the ACL (docs/operations.md lists all commands)`,
+    ([, command]) => `its user may not use the command ${command}: allow it in the ACL`,
   ],
   [
     /NOPERM/,

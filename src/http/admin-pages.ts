@@ -135,9 +135,10 @@ function addLogin(scope: FastifyInstance, { countFailure, sessions, environment 
 function addRunPage(scope: FastifyInstance, { readRun, environment, call }: AdminPagesDeps): void {
   scope.get<{ Params: { runId: string } }>('/runs/:runId', hidden, async (request, reply) => {
     const { postgres } = await request.server.readiness.report(['postgres']);
-    if (postgres !== 'ok') return sendAwayPage(reply, environment, `Postgres is ${postgres}.`);
+    if (postgres !== 'ok')
+      return sendAwayPage(reply, environment, `Postgres is ${postgres}.`, consoleLinks(request));
     const view = await readRun(request.params.runId);
-    if (view === null) return sendNoRunPage(reply, environment);
+    if (view === null) return sendNoRunPage(reply, environment, consoleLinks(request));
     return sendRunPage(reply, environment, view, {
       links: consoleLinks(request),
       controls: html`${saidIn(request)}${runControls(request, view.run)}`,

@@ -129,22 +129,27 @@ function leftOf(etaSeconds: number | null): string {
 }
 
 /** Answers while the database cannot be asked, and loads itself again. */
-export function sendAwayPage(reply: FastifyReply, environment: string, trouble: string): FastifyReply {
+export function sendAwayPage(
+  reply: FastifyReply,
+  environment: string,
+  trouble: string,
+  links: Links = LINKS,
+): FastifyReply {
   return sendPage(reply.code(503), {
     title: 'Not available',
     environment,
-    links: [{ text: 'Queues', href: '/admin/queues' }],
+    links,
     refreshSeconds: REFRESH_SECONDS,
     body: html`<h1>The run cannot be shown now</h1><p>${trouble} This page tries again by itself.</p>`,
   });
 }
 
 /** Answers for an id that no run has. */
-export function sendNoRunPage(reply: FastifyReply, environment: string): FastifyReply {
+export function sendNoRunPage(reply: FastifyReply, environment: string, links: Links = LINKS): FastifyReply {
   return sendPage(reply.code(404), {
     title: 'No such run',
     environment,
-    links: [{ text: 'Queues', href: '/admin/queues' }],
+    links,
     body: html`<h1>No such run</h1><p>There is no run of this id. It may belong to another system.</p>`,
   });
 }

@@ -104,7 +104,7 @@ const FLOAT_BYTES = 4;
 
 /**
  * Parses the JSON of an answer. Vectors in base64 are decoded where they stand, and are `Float32Array`s in the result: parsing
- * them as strings first takes twice the memory and a third more time (docs/benchmarks.md).
+ * them as strings first makes two more copies of each answer, which are garbage a moment later.
  *
  * Only a string that is as long as a vector of `dimensions` is taken for one; anything else stays as JSON has it.
  *

@@ -151,6 +151,9 @@ describe('the console', () => {
     const { text } = await page('/admin', admin, { 'x-forwarded-prefix': '/infill' });
     expect(text).toContain('href="/infill/admin/runs"');
     expect(text).not.toMatch(/(?:href|action)="\/admin/);
+    const absent = await page('/admin/runs/none', admin, { 'x-forwarded-prefix': '/infill' });
+    expect(absent.status).toBe(404);
+    expect(absent.text).not.toMatch(/(?:href|action)="\/admin/);
     const login = await post('/admin/login', { secret: ADMIN_SECRET, next: '/admin/runs' }, '', {
       'x-forwarded-prefix': '/infill',
     });
